@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages, version 1: what travels over MQTT, as frozen pydantic models.
+
+Unknown fields are ignored, so that a newer release can add some while a cluster is updated. Times are seconds (float)
+or nanoseconds (``_ns``) of the sender's wall clock: for people and for the record, never compared across hosts.
+"""
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from refloat_contract.errors import BadMessage
+from refloat_contract.words import (
+    EventKind,
+    OrderKind,
+    Outcome,
+    Phase,
+    Purpose,
+    RequestKind,
+    Turn,
+    Verdict,
+    WaveState,
+)
+
+MAX_PAYLOAD_BYTES = 1 << 20
+
+
+class Message(BaseModel):
+    """What all messages share: immutable, versioned, tolerant of fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+
+
+class Failure(BaseModel):
+    """A check that does not pass, and its sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    check: str
+    message: str
+
+
+class CycleInfo(BaseModel):
+    """The cycle that a node is in."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    recipe: str
+    wave: str = ""
+    image: str = ""
+    started_at: float = 0.0
+
+
+class LastCycle(BaseModel):
+    """How the last cycle of a node ended, and in which boot."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    outcome: Outcome
+    wave: str = ""
+    image: str = ""
+    boot_id: str = ""
+    ended_at: float = 0.0
+    why: str = ""
+
+
+class NodeReport(BaseModel):
+    """What an agent knows of its node."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: float
+    boot_id: str
+    phase: Phase
+    since: float = Field(description="when the phase was entered, seconds of the node's wall clock")
+    why: str = Field("", description="the one thing that is being waited for, or the hold's sentence")
+    verdict: Verdict = Verdict.UNKNOWN
+    failing: tuple[Failure, ...] = ()
+    unknown: tuple[Failure, ...] = ()
+    cycle: CycleInfo | None = None
+    last_cycle: LastCycle | None = None
+    image: str = Field("", description="the image that the node runs; empty where it names none")
+    version: str = ""
+    observe_only: bool = False
+
+
+class NodeStatus(Message):
+    """``node/<node>/status``, retained. The last will is ``online=false`` without a report."""
+
+    node: str
+    online: bool
+    report: NodeReport | None = None
+
+
+class Event(Message):
+    """``node/<node>/event``: one thing that happened, told at least once; ``id`` makes it once.
+
+    ``title``, ``message`` and ``tags`` are what Grafana shows as an annotation.
+    """
+
+    id: str = Field(min_length=1, max_length=128)
+    node: str = Field(min_length=1, max_length=128)
+    at_ns: int = Field(ge=0, description="nanoseconds since 1970; differs between all events of one node")
+    kind: EventKind
+    title: str
+    message: str
+    tags: str = "slurm"
+    phase: Phase = Phase.IN_SERVICE
+    recipe: str = ""
+    cycle: str = ""
+    wave: str = ""
+    check: str = ""
+    duration_s: float | None = None
+    boot_id: str = ""
+
+
+class Request(Message):
+    """``node/<node>/request``: an agent asks for a permit, or gives one back."""
+
+    id: str
+    node: str
+    kind: RequestKind
+    purpose: Purpose = Purpose.CYCLE
+    cycle: str = Field("", description="the cycle's id; for a health drain, an id that stays while the drain is wanted")
+    recipe: str = ""
+    wave: str = ""
+    why: str = ""
+
+
+class Order(Message):
+    """``node/<node>/order``: the coordinator answers a request, or hints.
+
+    An agent takes a grant or denial only as the answer to its own outstanding ``request``: replayed and stale ones
+    name another.
+    """
+
+    id: str
+    node: str
+    kind: OrderKind
+    epoch: int
+    request: str = ""
+    cycle: str = ""
+    why: str = ""
+    retry_after_s: float = 0.0
+    ttl_s: float = 60.0
+
+
+class SlurmView(Message):
+    """``node/<node>/slurm``, retained: the node as the coordinator last read it from Slurm."""
+
+    node: str
+    epoch: int
+    seq: int = Field(description="the feed's read that saw the change; rises within an epoch")
+    known: bool = Field(default=True, description="false: Slurm's node table lacks the node")
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+    reason_user: str = ""
+    reason_at: int = 0
+    boot_time: int = 0
+    slurmd_start_time: int = 0
+
+
+class CoordinatorStatus(Message):
+    """``coordinator/status``, retained, once a feed period. The last will is ``online=false``.
+
+    While these arrive with ``slurm_ok``, the retained view of every node is as fresh as the last of them.
+    """
+
+    online: bool
+    epoch: int = Field(0, description="rises at every start of the coordinator")
+    seq: int = 0
+    period_s: float = 5.0
+    slurm_ok: bool = False
+    version: str = ""
+
+
+class WaveSpec(BaseModel):
+    """What a wave shall do. ``max_unavailable`` counts nodes that are out for any cause."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    nodes: str = Field(description="a hostlist: n[1-4]")
+    recipe: str = "reboot"
+    image: str = ""
+    max_unavailable: int = Field(1, ge=1)
+    canary: int = Field(0, ge=0)
+    soak_s: float = Field(0.0, ge=0)
+    max_failures: int = Field(0, ge=0, description="more held nodes than this pause the wave")
+    node_deadline_s: float = Field(
+        3600.0, gt=0, description="from the reboot to back in service, before a node is lost"
+    )
+    note: str = ""
+
+
+class WaveNode(BaseModel):
+    """One node within a wave."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    node: str
+    turn: Turn
+    since: float = 0.0
+    phase: Phase = Phase.IN_SERVICE
+    why: str = ""
+
+
+class WaveReport(Message):
+    """``wave/<id>``, retained: a wave as it stands. ``nodes`` holds those under way or held, not the whole set."""
+
+    id: str
+    spec: WaveSpec
+    state: WaveState
+    why: str = ""
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    counts: dict[Turn, int] = Field(default_factory=dict)
+    nodes: tuple[WaveNode, ...] = ()
+
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """A message as it travels: compact JSON."""
+    return message.model_dump_json(exclude_none=True).encode()
+
+
+def decode(model: type[M], payload: bytes) -> M:
+    """Read a message.
+
+    Raises:
+        BadMessage: too large, not JSON, of another version, or a field is wrong; one line says which.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise BadMessage(f"{model.__name__} of {len(payload)} bytes is larger than {MAX_PAYLOAD_BYTES}")
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "payload"
+        raise BadMessage(f"{model.__name__}: {where}: {first['msg']}") from error

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reason protocol: what the reason text of a Slurm node says to refloat, and how refloat writes it.
+
+slurmctld appends to reasons (``reboot`` becomes ``reboot : Not responding``) and people add free text, so the first
+word decides and what follows is tolerated. A reason means something only together with its node's flags: an idle node
+may still show an old one.
+
+    trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
+    progress   rebooting refloat=<cycle> boot=<8 hex of the old boot id> image=<wanted> wave=<id>
+    hold       refloat-hold: <one sentence> refloat=<cycle>
+    health     refloat: <check>: <message>           (also NHC: ... where a site adopts NHC's drains)
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+MAX_SENTENCE: Final = 240
+"""Longest free text that refloat writes into a reason, in characters; sinfo's users read it in a terminal."""
+
+HOLD_WORD: Final = "refloat-hold:"
+_OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
+_SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
+# `scontrol reboot` marks its own operations: by default with this text, and always by appending what happened.
+_SLURM_REBOOT = re.compile(r"^Reboot ASAP\b| : reboot (?:requested|issued|complete|timed out)")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A trigger word, the word that replaces it once the node is out of service, and the recipe that both name."""
+
+    trigger: str
+    progress: str
+    recipe: str
+
+
+DEFAULT_WORDS: Final = (
+    Word("reboot", "rebooting", "reboot"),
+    Word("gpfs-restart", "gpfs-restarting", "reconfigure"),
+    Word("reconfigure", "reconfiguring", "reconfigure"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Which words a site uses: triggers, the prefix of health drains, and foreign prefixes that it adopts."""
+
+    words: tuple[Word, ...] = DEFAULT_WORDS
+    health_prefix: str = "refloat:"
+    adopted_prefixes: tuple[str, ...] = ()
+
+    def word(self, trigger: str) -> Word | None:
+        """The word with this trigger, in any case."""
+        return next((w for w in self.words if w.trigger == trigger.lower()), None)
+
+    def word_for_recipe(self, recipe: str) -> Word | None:
+        """The first word that names this recipe."""
+        return next((w for w in self.words if w.recipe == recipe), None)
+
+
+@dataclass(frozen=True, slots=True)
+class NoReason:
+    """There is no reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A reason that asks for a cycle."""
+
+    word: Word
+    image: str = ""
+    wave: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A cycle has taken the node out of service; fields that a bare word lacks are empty."""
+
+    word: Word
+    cycle: str = ""
+    boot: str = ""
+    image: str = ""
+    wave: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A cycle stopped and waits for a human."""
+
+    sentence: str
+    cycle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A failed check drained the node; ``adopted`` when another program with a prefix we adopt wrote it."""
+
+    message: str
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Somebody else's reason: never touched, overwritten or cleared."""
+
+    text: str
+
+
+Reason: TypeAlias = NoReason | Trigger | Progress | Hold | Health | Foreign
+
+
+def parse(text: str, dialect: Dialect | None = None) -> Reason:
+    """Say what a reason text means; whatever is not surely ours is Foreign."""
+    dialect = dialect or Dialect()
+    stripped = text.strip()
+    if not stripped:
+        return NoReason()
+    if _SLURM_REBOOT.search(stripped):
+        return Foreign(stripped)
+    if stripped.startswith(HOLD_WORD):
+        return _hold(stripped)
+    if _has_prefix(stripped, dialect.health_prefix):
+        return Health(_without_suffix(stripped.removeprefix(dialect.health_prefix)))
+    for prefix in dialect.adopted_prefixes:
+        if _has_prefix(stripped, prefix):
+            return Health(_without_suffix(stripped.removeprefix(prefix)), adopted=True)
+    return _by_first_word(stripped, dialect)
+
+
+def _by_first_word(text: str, dialect: Dialect) -> Reason:
+    first = re.split(r"[:\s]", text, maxsplit=1)[0].lower()
+    options = _options(text)
+    for word in dialect.words:
+        if first == word.trigger:
+            return Trigger(word, options.get("image", ""), options.get("wave", ""))
+        if first == word.progress:
+            return Progress(
+                word,
+                options.get("refloat", ""),
+                options.get("boot", ""),
+                options.get("image", ""),
+                options.get("wave", ""),
+            )
+    return Foreign(text)
+
+
+def _hold(text: str) -> Hold:
+    sentence = _without_suffix(text.removeprefix(HOLD_WORD))
+    cycle = _options(sentence).get("refloat", "")
+    return Hold(sentence.removesuffix(f"refloat={cycle}").strip() if cycle else sentence, cycle)
+
+
+def _has_prefix(text: str, prefix: str) -> bool:
+    # Whole words only: `NHC:x` is not a drain by NHC.
+    return text == prefix or text.startswith(prefix + " ")
+
+
+def _options(text: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for match in _OPTION.finditer(text):
+        found.setdefault(match["key"], match["value"])
+    return found
+
+
+def _without_suffix(text: str) -> str:
+    return _SLURM_SUFFIX.sub("", text).strip()
+
+
+def one_line(text: str, limit: int = MAX_SENTENCE) -> str:
+    """Text as a reason can hold it: one line, no control characters, no double quotes, at most ``limit`` long.
+
+    slurmctld strips a double quote at an end and scontrol prints a newline as a gap that looks like a new field.
+    """
+    printable = "".join(c if c.isprintable() else " " for c in text.replace('"', "'"))
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
+    """The reason that asks for a cycle."""
+    return _joined(word.trigger, image=image, wave=wave)
+
+
+def write_progress(word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "") -> str:
+    """The reason of a node that a cycle has taken out of service.
+
+    A stateless node rebuilds its cycle from this line alone: its disk is gone after the reboot.
+    """
+    return _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), image=image, wave=wave)
+
+
+def write_hold(sentence: str, cycle: str) -> str:
+    """The reason of a node whose cycle waits for a human."""
+    return f"{HOLD_WORD} {one_line(sentence)} refloat={cycle}"
+
+
+def write_health(failures: Sequence[tuple[str, str]], prefix: str = "refloat:") -> str:
+    """The reason of a node that failed checks: the first failure, and how many more there are."""
+    check, message = failures[0]
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return f"{prefix} {one_line(f'{check}: {message}')}{more}"
+
+
+def short_boot(boot_id: str) -> str:
+    """The first 8 hex digits of a boot id: enough to tell two boots of one node apart."""
+    return boot_id.replace("-", "")[:8].lower()
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two reasons are the same but for what slurmctld appended."""
+    return _without_suffix(one) == _without_suffix(other)
+
+
+def _joined(word: str, **options: str) -> str:
+    return " ".join([word, *(f"{key}={value}" for key, value in options.items() if value)])
+
+
+_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+
+
+def is_option_value(text: str) -> bool:
+    """Whether ``text`` may stand as the value of ``image=`` or ``wave=``: one word, nothing a shell would see."""
+    return _VALUE.fullmatch(text) is not None

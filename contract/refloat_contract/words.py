@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary: every word that code, logs, messages and documents use, spelled once."""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a node's cycle is. A node without a cycle is IN_SERVICE."""
+
+    IN_SERVICE = "IN_SERVICE"
+    DRAINING = "DRAINING"
+    STOPPING = "STOPPING"
+    UNMOUNTING = "UNMOUNTING"
+    RUNNING = "RUNNING"
+    REBOOTING = "REBOOTING"
+    MOUNTING = "MOUNTING"
+    CHECKING = "CHECKING"
+    RESUMING = "RESUMING"
+    HELD = "HELD"
+
+
+class Status(StrEnum):
+    """What one look at one check found. UNKNOWN never drains a node and never clears a drain."""
+
+    OK = "OK"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Verdict(StrEnum):
+    """Findings over time, damped."""
+
+    HEALTHY = "HEALTHY"
+    UNHEALTHY = "UNHEALTHY"
+    UNKNOWN = "UNKNOWN"
+
+
+class Outcome(StrEnum):
+    """How a cycle ended."""
+
+    DONE = "done"
+    HELD = "held"
+    CANCELLED = "cancelled"
+
+
+class EventKind(StrEnum):
+    """What an event in the record tells."""
+
+    AGENT_STARTED = "agent_started"
+    DRAIN_SEEN = "drain_seen"
+    PERMIT_GRANTED = "permit_granted"
+    PERMIT_DENIED = "permit_denied"
+    PHASE_ENTERED = "phase_entered"
+    REBOOT = "reboot"
+    BOOTED = "booted"
+    RESUMED = "resumed"
+    CANCELLED = "cancelled"
+    HOLD = "hold"
+    CHECK_FAILED = "check_failed"
+    CHECK_PASSED = "check_passed"
+    HEALTH_DRAINED = "health_drained"
+    HEALTH_RESUMED = "health_resumed"
+    WAVE_STARTED = "wave_started"
+    WAVE_PAUSED = "wave_paused"
+    WAVE_ENDED = "wave_ended"
+    NODE_LOST = "node_lost"
+
+
+class Purpose(StrEnum):
+    """Why an agent asks to take its node out of service."""
+
+    CYCLE = "cycle"
+    HEALTH = "health"
+
+
+class RequestKind(StrEnum):
+    """What an agent asks of the coordinator."""
+
+    PERMIT = "permit"
+    RELEASE = "release"
+
+
+class OrderKind(StrEnum):
+    """What the coordinator tells an agent. None of them acts on a node without Slurm's word."""
+
+    GRANT = "grant"
+    DENY = "deny"
+    CANCEL = "cancel"  # an unused grant is withdrawn
+    POKE = "poke"  # look at Slurm now
+
+
+class WaveState(StrEnum):
+    """Where a wave is."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+class Turn(StrEnum):
+    """Where one node is within a wave."""
+
+    WAITING = "waiting"
+    MARKED = "marked"  # drained with the wave's trigger; the agent does the rest
+    DONE = "done"
+    HELD = "held"
+    SKIPPED = "skipped"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slurm: the gateway Protocol and its backends."""
