@@ -11,7 +11,7 @@ from reflab.errors import LabError
 from reflab.places import CONTROLLER, Places
 
 FIXTURE_NODES = 3
-JOURNAL_LINES = "60"
+JOURNAL_LINES = "25"
 
 
 @pytest.fixture(scope="session")

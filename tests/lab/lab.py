@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from reflab.cli import main  # noqa: E402 - its folder must be found first
+from reflab.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

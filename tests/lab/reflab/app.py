@@ -166,9 +166,10 @@ def pip_environment() -> dict[str, str]:
 
 
 def _pip_config_files() -> list[Path]:
-    home = Path.home()
-    places = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf", home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
-    return [Path(place) for place in [*places, Path(sys.prefix, "pip.conf"), os.environ.get("PIP_CONFIG_FILE", "")]]
+    home, chosen = Path.home(), os.environ.get("PIP_CONFIG_FILE")
+    system = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf")]
+    user = [home / ".pip/pip.conf", home / ".config/pip/pip.conf", Path(sys.prefix, "pip.conf")]
+    return [*system, *user, *([Path(chosen)] if chosen else [])]
 
 
 def _local_sources() -> list[str]:

@@ -2,7 +2,6 @@
 """Runs a command in a root tree, in mount and pid namespaces that die with it."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -111,7 +110,7 @@ def _unmake(place: Path, root: Path) -> None:
         for parent in place.parents:
             if parent == root:
                 break
-            os.rmdir(parent)
+            parent.rmdir()
 
 
 def _mount(*words: str) -> None:

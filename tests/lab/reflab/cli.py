@@ -3,12 +3,11 @@
 
 import argparse
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reflab import app, chroot, host, image, lifecycle
+from reflab import app, chroot, command, host, image, lifecycle
 from reflab.cluster import Lab
 from reflab.command import say
 from reflab.errors import LabError
@@ -141,11 +140,11 @@ def _node(options: argparse.Namespace) -> Node:
 
 
 def _exec(options: argparse.Namespace) -> int:
-    return subprocess.call([*_node(options).enter(), *options.argv])
+    return command.run_attached([*_node(options).enter(), *options.argv])
 
 
 def _shell(options: argparse.Namespace) -> int:
-    return subprocess.call([*_node(options).enter(), "bash", *(["-c", options.line] if options.line else ["-l"])])
+    return command.run_attached([*_node(options).enter(), "bash", *(["-c", options.line] if options.line else ["-l"])])
 
 
 def _switch(options: argparse.Namespace) -> None:

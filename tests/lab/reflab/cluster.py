@@ -158,8 +158,35 @@ class Lab:
         raise TimedOut(f"waited {timeout:g} s for {what}; last: {last}")
 
     def wait_booted(self, node: str, old_boot_id: str, timeout: float = 60.0) -> str:
-        """Wait until `node` is in another boot than `old_boot_id`; return its id."""
-        return self.wait(lambda: {self.boot_id(node)} - {old_boot_id}, timeout, f"a new boot of {node}").pop()
+        """Wait until `node` is up in another boot than `old_boot_id`, all units started; return the new id."""
+        new = self.wait(lambda: {self.boot_id(node)} - {old_boot_id}, timeout, f"a new boot of {node}").pop()
+        self.wait(self.node(node).is_booted, timeout, f"{node} started")
+        return new
+
+    def wait_registered(self, node: str, timeout: float = 60.0) -> None:
+        """Wait until slurmctld knows the present boot of `node`: its state may be the old boot's until then."""
+        booted = max(event.at for event in self.node(node).power_events() if event.what is Power.BOOT)
+
+        def registered() -> bool:
+            # Whole seconds, by the clock that both share.
+            return slurm.seconds(self.record(node)["SlurmdStartTime"]) >= int(booted)
+
+        self.wait(registered, timeout, f"{node} registered")
+
+    def restore(self, node: str, timeout: float = 120.0) -> None:
+        """Bring `node` back into service, whatever a test did to it; its present boot is kept if it has one."""
+        self.plug(node)
+        self.power_on(node)
+        self.wait(self.node(node).is_booted, timeout, f"{node} started")
+        self.wait_registered(node, timeout)
+        self.wait(lambda: self._resumed(node), timeout, f"{node} IDLE")
+
+    def _resumed(self, node: str) -> bool:
+        state = self.node_state(node)
+        if state & {"DOWN", "DRAIN"} and "NOT_RESPONDING" not in state:
+            # Refused in the first seconds of a slurmctld; asked again then.
+            self.scontrol("update", f"nodename={node}", "state=RESUME", check=False)
+        return state == {"IDLE"}
 
     def wait_state(self, node: str, *flags: str, timeout: float = 90.0) -> None:
         """Wait until the node's state flags in Slurm are exactly `flags`."""
@@ -185,8 +212,10 @@ class Lab:
         self.wait(self._broker_answers, UP_TIMEOUT_S, "mosquitto")
         self.wait(self._database_is_there, UP_TIMEOUT_S, "influxdb")
         lifecycle.record(self.places, plan)
-        say(f"{self.places.release}: {self.nodes} nodes idle, broker and database answer: "
-            f"{time.monotonic() - began:.1f} s")
+        say(
+            f"{self.places.release}: {self.nodes} nodes idle, broker and database answer: "
+            f"{time.monotonic() - began:.1f} s"
+        )
 
     def _all_idle(self) -> bool:
         for name in (CONTROLLER, *self.names()):

@@ -4,9 +4,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reflab.errors import Failed, TimedOut
@@ -14,6 +15,7 @@ from reflab.errors import Failed, TimedOut
 Completed = subprocess.CompletedProcess[str]
 
 TAIL_LINES = 15
+SLICE_S = 0.1
 
 
 def run(
@@ -36,11 +38,10 @@ def run(
         start_new_session=True,
     ) as process:
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
+            out, err = _communicate(process, stdin, time.monotonic() + timeout_s)
         except subprocess.TimeoutExpired:
             _end(process)
-            message = f"{_shown(argv)}: no end after {timeout_s:g} s"
-            raise TimedOut(message) from None
+            raise TimedOut(f"{_shown(argv)}: no end after {timeout_s:g} s") from None
         except BaseException:
             _end(process)
             raise
@@ -49,19 +50,28 @@ def run(
     return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
 
 
+def run_attached(argv: Sequence[str]) -> int:
+    """Run `argv` on our own terminal and return its code."""
+    with subprocess.Popen(argv) as process:
+        while True:
+            try:
+                return process.wait(SLICE_S)
+            except subprocess.TimeoutExpired:
+                _continue_if_stopped(process.pid)
+
+
 def run_logged(argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
     """Run a long `argv` with its output appended to `log`; raise `Failed` with the log's end."""
     with log.open("ab") as sink:
-        code = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, check=False
-        ).returncode
+        code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, check=False).returncode
     if code:
         raise Failed(_complaint(argv, code, log.read_text(errors="replace")) + f"\n(all of it: {log})")
 
 
 def say(line: str) -> None:
     """Print one progress line at once, also into a pipe."""
-    print(f"lab: {line}", flush=True)
+    sys.stdout.write(f"lab: {line}\n")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -71,6 +81,29 @@ def step(what: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - began:.1f} s")
+
+
+def _communicate(process: subprocess.Popen[str], stdin: str, until: float) -> tuple[str, str]:
+    """Talk to `process` until it ends; raise `TimeoutExpired` at the time `until`."""
+    while True:
+        try:
+            return process.communicate(stdin, timeout=min(SLICE_S, max(0.0, until - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                raise
+            _continue_if_stopped(process.pid)
+
+
+def _continue_if_stopped(pid: int) -> None:
+    """Wake an nsenter that stopped itself.
+
+    A container that shuts down stops all its processes, then ends and continues them. An nsenter
+    whose child stops does the same, but nobody in the container can continue it: it would never
+    reap its child, and the shutdown would wait 90 s for that.
+    """
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            os.kill(pid, signal.SIGCONT)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -2,7 +2,6 @@
 """One container seen from the host: its knobs, its power, its inside."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -155,12 +154,8 @@ class Node:
 
     def enter(self) -> list[str]:
         """Return the argv prefix that runs something in all namespaces of the container."""
-        init = self.cgroup.init()
-        if init is None:
-            message = f"{self.name} is not running"
-            raise Failed(message)
         flags = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--time", "--root", "--wd"]
-        return ["nsenter", "--target", str(init), *flags, "--", "env", "-i", *INSIDE_ENV]
+        return ["nsenter", "--target", str(self._init()), *flags, "--", "env", "-i", *INSIDE_ENV]
 
     def enter_network(self) -> list[str]:
         """Return the argv prefix that runs a process of the host in the container's network only."""
@@ -173,9 +168,23 @@ class Node:
         become = [] if user == "root" else ["runuser", "-u", user, "--"]
         return run([*self.enter(), *become, *argv], timeout_s=timeout_s, check=check, stdin=stdin)
 
+    def inside(self, path: str) -> Path:
+        """Return where this host sees the file `path` of the running container, its mounts included."""
+        return Path(f"/proc/{self._init()}/root", path.lstrip("/"))
+
     def boot_id(self) -> str:
         """Return the boot id that the container sees: nspawn mounts a new one over the kernel's at each boot."""
-        return self.execute(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+        # Read from outside: a process that came by nsenter is nobody's child in there, so one that is
+        # alive when the container shuts down costs systemd ten seconds of waiting, and this is polled.
+        try:
+            return self.inside("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError as error:
+            raise Failed(f"{self.name} has no boot id: {error}") from error
+
+    def is_booted(self) -> bool:
+        """Say whether systemd in there has finished its start, be it with failed units."""
+        argv = ["systemctl", "is-system-running"]
+        return self.execute(argv, check=False).stdout.strip() in {"running", "degraded"}
 
     def journal(self, *words: str) -> str:
         """Return its journal of all boots, also when it is off; `words` go to journalctl (`-u X`, `-b`)."""
@@ -185,6 +194,12 @@ class Node:
     def tail(self, name: str, lines: int = 20) -> str:
         """Return the end of one of its logs (console.log, supervisor.log, share/slurmd.log)."""
         return "\n".join(self.read(name).splitlines()[-lines:])
+
+    def _init(self) -> int:
+        init = self.cgroup.init()
+        if init is None:
+            raise Failed(f"{self.name} is not running")
+        return init
 
     def stop(self) -> None:
         """Have the supervisor end instead of booting again, and cut the power."""
@@ -203,4 +218,4 @@ def host_uptime_s() -> int:
 
 def device_binds() -> list[str]:
     """Return the devices of the host that containers get, if there."""
-    return [f"--bind={path}" for path in ("/dev/fuse",) if os.path.exists(path)]
+    return [f"--bind={path}" for path in ("/dev/fuse",) if Path(path).exists()]

@@ -2,6 +2,7 @@
 """The Slurm configuration of the lab, and reading what Slurm shows."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reflab.network import CONTROLLER_ADDRESS
@@ -79,3 +80,9 @@ def record(shown: str) -> dict[str, str]:
 def flags(state: str) -> frozenset[str]:
     """Split a state such as IDLE+DRAIN into its words; the asterisk of a silent node becomes its word."""
     return frozenset(state.replace("*", "+NOT_RESPONDING").split("+"))
+
+
+def seconds(shown: str) -> float:
+    """Turn a time that Slurm shows into seconds since the epoch; a time that it does not know is 0."""
+    # The containers have no time zone of their own: UTC.
+    return 0.0 if shown in {"None", "Unknown"} else datetime.fromisoformat(shown).replace(tzinfo=UTC).timestamp()

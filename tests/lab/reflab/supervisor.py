@@ -67,7 +67,10 @@ class Supervisor:
             _furnish(root, self.node)
             self._report("running")
             self._log(Power.BOOT)
-            code = subprocess.call(self._nspawn(root), stdin=subprocess.DEVNULL)
+            with (self.node.folder / "console.log").open("ab") as console:
+                code = subprocess.call(
+                    self._nspawn(root), stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
+                )
         finally:
             subprocess.run(["umount", "--lazy", str(root)], check=True)
         # nspawn leaves its empty cgroups; the next one wants to make them itself.
@@ -104,10 +107,11 @@ class Supervisor:
         up = host_uptime_s()
         clock = ["unshare", "--time", f"--boottime=-{up}", f"--monotonic=-{up}", "--fork", "--kill-child=KILL"]
         return [
+            # Not by --network-namespace-path: with that /sys/class/net shows the host's links.
+            *self.node.enter_network(),
             *clock,
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}", "--register=no", "--keep-unit"),
             *(f"--machine={self.node.places.key}-{name}", f"--hostname={name}"),
-            f"--network-namespace-path={self.node.network.path(name)}",
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe", "--capability=all"),
             *(f"--bind={self.node.places.slurm}:/etc/slurm", f"--bind={self.node.share}:/lab"),
             f"--bind={folder / 'journal'}:/var/log/journal",
