@@ -16,6 +16,7 @@ Completed = subprocess.CompletedProcess[str]
 
 TAIL_LINES = 15
 SLICE_S = 0.1
+REAP_S = 1.0
 
 
 def run(
@@ -107,12 +108,18 @@ def _continue_if_stopped(pid: int) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    # nsenter forks into the container's pid namespace: killing it alone would leave the child
-    # with our pipes open, so the whole session goes.
-    try:
+    """Kill `process` and all of its session.
+
+    Its children first: nsenter's child is in the container, and if nobody reaps it, it stays there
+    as a zombie that the container's shutdown waits for.
+    """
+    with suppress(OSError):
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(REAP_S)
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
 
 
 def _complaint(argv: Sequence[str], code: int, output: str) -> str:
