@@ -36,10 +36,9 @@ class Cgroup:
 
     def pids(self) -> Iterator[int]:
         """List the processes in it, in this host's numbers."""
-        for procs in self.path.rglob("cgroup.procs"):
+        for folder in _folders(self.path):
             with suppress(OSError):
-                for line in procs.read_text().split():
-                    yield int(line)
+                yield from map(int, (folder / "cgroup.procs").read_text().split())
 
     def init(self) -> int | None:
         """Return the host's pid of the container's pid 1, or None while none runs."""
@@ -88,11 +87,15 @@ def lab_cgroup(lab_key: str) -> Path:
 
 def prune(path: Path) -> None:
     """Remove the empty cgroups at and below `path`; the busy ones stay."""
-    for folder in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):
+    for folder in reversed(_folders(path)):
         with suppress(OSError):
             folder.rmdir()
-    with suppress(OSError):
-        path.rmdir()
+
+
+def _folders(path: Path) -> list[Path]:
+    """List `path` and all below it, parents first; what vanishes meanwhile is left out."""
+    # os.walk, as rglob raises when a container's cgroup goes away under it.
+    return [Path(folder) for folder, _folders, _files in os.walk(path)]
 
 
 def _is_init(pid: int) -> bool:
