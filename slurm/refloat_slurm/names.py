@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node names: which text may be handed to Slurm as the name of one node."""
+
+import re
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+
+
+def plain(name: str) -> str:
+    """Return ``name`` if it names one node and nothing else.
+
+    Raises:
+        ValueError: it is a hostlist (``n[1-3]``, ``n1,n2``), an option (``-a``), empty, or ``ALL``, which
+            `scontrol update nodename=` takes for every node of the cluster.
+    """
+    if _PLAIN.fullmatch(name) is None or name.upper() == "ALL":
+        raise ValueError(f"not the name of one node: {name!r}")
+    return name

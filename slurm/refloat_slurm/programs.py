@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs: run Slurm's commands so that what they print does not depend on who runs them."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from refloat_service.commands import run
+from refloat_slurm.answers import SQUEUE_FORMAT, read_squeue
+from refloat_slurm.complaints import sort_complaint
+from refloat_slurm.gateway import Job
+from refloat_slurm.names import plain
+
+# Users' defaults in the environment would change filters, formats and even the cluster that is asked.
+_FOREIGN = ("SINFO_", "SQUEUE_", "SCONTROL_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT", "LC_", "LANG")
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """``own`` without what changes the output of Slurm's programs; times are seconds since 1970."""
+    kept = {key: value for key, value in own.items() if not key.startswith(_FOREIGN)}
+    return kept | {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+
+
+async def ask(argv: Sequence[str], deadline_s: float) -> str:
+    """Run one of Slurm's programs and return what it printed.
+
+    Raises:
+        Transient: no answer in time, or a complaint that is not known.
+        Refused: Slurm said no, or the program does not exist.
+        UnknownNode: there is no such node.
+    """
+    done = await run(argv, deadline_s=deadline_s, env=environment(os.environ))
+    if done.returncode != 0:
+        raise sort_complaint(f"{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+async def jobs_on(name: str, squeue: str, deadline_s: float) -> tuple[Job, ...]:
+    """All jobs that hold the node. `squeue` loads the job and node tables: not for polling.
+
+    All states are asked for and the finished ones left out here: a state that a newer Slurm adds holds the node, and
+    one that an older does not know is no error.
+    """
+    text = await ask([squeue, "-h", "-a", "-r", "-w", plain(name), "-t", "all", "-o", SQUEUE_FORMAT], deadline_s)
+    return read_squeue(text)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The helper process that talks pyslurm: one JSON request per line on stdin, one JSON answer per line on stdout.
+
+It is a process of its own because every pyslurm call holds the GIL until slurmctld answers (10 s when it hangs), and
+because `import pyslurm` ends the interpreter when slurm.conf cannot be read. It ends when stdin does.
+
+    {"op": "node", "name": "n1"}                                          {"node": {"name": "n1", "state": …}}
+    {"op": "nodes"}                                                       {"nodes": [{…}, …]}
+    {"op": "update", "name": "n1", "state": "DRAIN", "reason": "x"}       {}
+    any, when pyslurm raised                                              {"error": "text", "errno": 1800}
+
+The first line it writes is a greeting: ``{"pyslurm": "24.11.0"}``, or an error when there is no pyslurm.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, TextIO
+
+
+def main() -> int:
+    """Greet, then answer until stdin ends."""
+    answers = _own_stdout()
+    try:
+        # Here, not above: it may take a minute, or end this process.
+        import pyslurm  # noqa: PLC0415
+    except ImportError as error:
+        _say(answers, {"error": f"cannot import pyslurm: {error}"})
+        return 1
+    _say(answers, {"pyslurm": str(getattr(pyslurm, "__version__", "of unknown version"))})
+    for line in sys.stdin:
+        _say(answers, _answer(pyslurm, json.loads(line)))
+    return 0
+
+
+def _own_stdout() -> TextIO:
+    # libslurm prints where it likes: its stdout becomes our stderr, and the answers get a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, message: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _answer(pyslurm: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return _perform(pyslurm, request)
+    except pyslurm.PyslurmError as error:
+        return {"error": str(getattr(error, "msg", None) or error), "errno": getattr(error, "errno", None)}
+    except (AttributeError, TypeError, ValueError) as error:
+        # This pyslurm has another API than the one we know, or refuses a word; either way nothing was done.
+        return {"error": f"{type(error).__name__} in pyslurm: {error}"}
+
+
+def _perform(pyslurm: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
+    match request["op"]:
+        case "node":
+            return {"node": _shown(pyslurm.Node.load(request["name"]))}
+        case "nodes":
+            return {"nodes": [_shown(node) for node in pyslurm.Nodes.load().values()]}
+        case "update":
+            wanted = {key: request[key] for key in ("state", "reason") if request[key] is not None}
+            pyslurm.Node(request["name"]).modify(pyslurm.Node(**wanted))
+            return {}
+        case other:
+            raise ValueError(f"no such operation: {other!r}")
+
+
+def _shown(node: Any) -> dict[str, Any]:
+    # Without a reason some releases still name a user ("root").
+    reason = node.reason or ""
+    return {
+        "name": node.name,
+        "state": node.state,
+        "reason": reason,
+        "reason_user": (node.reason_user or "") if reason else "",
+        "reason_at": (node.reason_time or 0) if reason else 0,
+        "boot_time": node.boot_time or 0,
+        "slurmd_start_time": node.slurmd_start_time or 0,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job queue of the simulated slurmctld: a FIFO scheduler with simple backfill, and the count of harmed jobs."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from refloat_contract.errors import Refused
+from refloat_slurm.simulated.agenda import Agenda
+from refloat_slurm.simulated.nodes import NodeTable, SimulatedNode
+from refloat_slurm.states import is_in_service
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedJob:
+    """One job: PENDING, RUNNING, SUSPENDED or COMPLETING; a finished one is forgotten."""
+
+    id: int
+    user: str
+    seconds: float
+    limit_s: float
+    node_count: int = 1
+    cpus: int = 0  # on each node; 0: the whole node
+    node: str = ""  # must run there
+    state: str = "PENDING"
+    not_before: float = -math.inf
+    ends_at: float = 0.0
+    left_s: float = 0.0  # of a suspended job
+    runs: int = 0  # counts, so that the end of an earlier run is known as stale
+    harmed: bool = False  # in this run
+    cancelled: bool = False
+    nodes: list[SimulatedNode] = field(default_factory=list)
+
+    def cpus_on(self, node: SimulatedNode) -> int:
+        """How many CPUs it takes there."""
+        return self.cpus or node.cpus
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """A job lost its run, or its epilog, because its node went away under it."""
+
+    at: float
+    job: int
+    node: str
+    state: str
+    cause: str
+
+
+class JobQueue:
+    """Pending jobs and those on nodes."""
+
+    def __init__(self, table: NodeTable, agenda: Agenda) -> None:
+        self.jobs: dict[int, SimulatedJob] = {}
+        self.completed = 0
+        self.harms: list[Harm] = []
+        self._table = table
+        self._agenda = agenda
+        self._ids = itertools.count(1)
+
+    def submit(self, job: SimulatedJob) -> int:
+        """Queue a job, give it its id and return that."""
+        if job.node:
+            self._table.find(job.node)
+        job.id = next(self._ids)
+        self.jobs[job.id] = job
+        self._table.changed = True
+        return job.id
+
+    def suspend(self, job_id: int) -> None:
+        """Stop a running job's processes; they stay on their nodes, whose CPUs count as free."""
+        job = self._find(job_id, "RUNNING")
+        job.state, job.left_s, job.runs = "SUSPENDED", job.ends_at - self._agenda.now, job.runs + 1
+        self._note(job)
+
+    def unsuspend(self, job_id: int) -> None:
+        """Let a suspended job go on."""
+        job = self._find(job_id, "SUSPENDED")
+        self._run(job, job.left_s)
+        self._note(job)
+
+    def cancel(self, job_id: int) -> None:
+        """End a job by its user's wish: no harm."""
+        job = self._find(job_id, "PENDING", "RUNNING", "SUSPENDED")
+        job.cancelled = True
+        if job.nodes:
+            self._complete(job)
+        else:
+            del self.jobs[job.id]
+
+    def hurt(self, node: SimulatedNode, cause: str) -> None:
+        """The node lost power: what ran there is dead, though slurmctld does not know yet."""
+        for job in node.jobs.values():
+            if not job.harmed:
+                job.harmed = True
+                self.harms.append(Harm(self._agenda.now, job.id, node.name, job.state, cause))
+
+    def kill(self, node: SimulatedNode, cause: str) -> None:
+        """Slurmctld gives up what it had on the node: jobs are requeued, those whose epilog ran are done."""
+        self.hurt(node, cause)
+        for job in list(node.jobs.values()):
+            was_completing = job.state == "COMPLETING"
+            job.runs += 1
+            self._leave(job)
+            if was_completing:
+                del self.jobs[job.id]
+            else:
+                self._requeue(job)
+
+    def schedule(self) -> None:
+        """Start what can be started now, in order; past a job that must wait, only what does not delay it."""
+        shadow = math.inf
+        free = self._free()
+        for job in list(self._pending()):
+            if not free:
+                return
+            chosen = self._fitting(job, free)
+            if chosen and self._agenda.now + job.limit_s <= shadow:
+                self._start(job, chosen)
+                free = [node for node in free if node not in chosen or node.used_cpus < node.cpus]
+            elif not chosen and shadow == math.inf and not job.node:
+                shadow = self._shadow(job, len(free))
+
+    def _pending(self) -> Iterator[SimulatedJob]:
+        return (job for job in self.jobs.values() if job.state == "PENDING" and job.not_before <= self._agenda.now)
+
+    def _free(self) -> list[SimulatedNode]:
+        if not any(self._pending()):
+            return []
+        nodes = self._table.nodes.values()
+        return [node for node in nodes if _takes_jobs(node) and node.used_cpus < node.cpus]
+
+    def _fitting(self, job: SimulatedJob, free: list[SimulatedNode]) -> list[SimulatedNode]:
+        fits = (
+            node
+            for node in free
+            if (not job.node or node.name == job.node) and job.cpus_on(node) <= node.cpus - node.used_cpus
+        )
+        chosen = list(itertools.islice(fits, job.node_count))
+        return chosen if len(chosen) == job.node_count else []
+
+    def _shadow(self, job: SimulatedJob, free: int) -> float:
+        """When enough nodes will be free for a job that must wait, if all goes by the time limits."""
+        ends = sorted(
+            running.ends_at - running.seconds + running.limit_s
+            for running in self.jobs.values()
+            if running.state == "RUNNING"
+            for _ in running.nodes
+        )
+        missing = job.node_count - free
+        return ends[missing - 1] if 0 < missing <= len(ends) else math.inf
+
+    def _start(self, job: SimulatedJob, nodes: list[SimulatedNode]) -> None:
+        job.nodes, job.harmed = nodes, False
+        for node in nodes:
+            node.jobs[job.id] = job
+        self._run(job, job.seconds)
+        self._note(job)
+
+    def _run(self, job: SimulatedJob, seconds: float) -> None:
+        job.state, job.ends_at, job.runs = "RUNNING", self._agenda.now + seconds, job.runs + 1
+        run = job.runs
+        # A dead job never tells slurmctld that it has ended.
+        self._agenda.after(seconds, lambda: self._complete(job) if job.runs == run and not job.harmed else None)
+
+    def _complete(self, job: SimulatedJob) -> None:
+        job.state, job.runs = "COMPLETING", job.runs + 1
+        run = job.runs
+        self._note(job)
+        self._agenda.after(self._table.rules.epilog_s, lambda: self._done(job) if job.runs == run else None)
+
+    def _done(self, job: SimulatedJob) -> None:
+        if job.harmed:
+            return  # the node is gone; slurmctld will notice
+        self._leave(job)
+        del self.jobs[job.id]
+        self.completed += not job.cancelled
+
+    def _requeue(self, job: SimulatedJob) -> None:
+        # To the end of the queue; its begin time would keep it from the head anyway.
+        job.state = "PENDING"
+        job.not_before = self._agenda.now + self._table.rules.requeue_s
+        self.jobs[job.id] = self.jobs.pop(job.id)
+        self._agenda.after(self._table.rules.requeue_s, self._look_again)
+
+    def _look_again(self) -> None:
+        self._table.changed = True
+
+    def _leave(self, job: SimulatedJob) -> None:
+        nodes, job.nodes = job.nodes, []
+        for node in nodes:
+            del node.jobs[job.id]
+            self._table.note(node)
+
+    def _note(self, job: SimulatedJob) -> None:
+        for node in job.nodes:
+            self._table.note(node)
+
+    def _find(self, job_id: int, *states: str) -> SimulatedJob:
+        job = self.jobs.get(job_id)
+        if job is None or job.state not in states:
+            raise Refused(f"job {job_id} is not {' or '.join(states)}")
+        return job
+
+
+def _takes_jobs(node: SimulatedNode) -> bool:
+    # A reboot without ASAP lets new jobs start until the node happens to be idle.
+    return is_in_service(node.flags - {"REBOOT_REQUESTED"})

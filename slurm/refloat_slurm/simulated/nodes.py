@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node table of the simulated slurmctld: what it knows of each node, and the log of how that changed."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from refloat_contract.errors import UnknownNode
+from refloat_slurm.gateway import NodeView, Registration
+from refloat_slurm.names import plain
+from refloat_slurm.simulated.agenda import Agenda
+from refloat_slurm.states import is_in_service
+
+if TYPE_CHECKING:
+    from refloat_slurm.simulated.jobs import SimulatedJob
+
+SLURM: Final = "slurm"
+"""The user whom slurmctld names for what it does itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs between sites and releases; the defaults are Slurm's own, on 24.11 without slurmdbd."""
+
+    return_to_service: int = 1
+    slurmd_timeout_s: float = 300.0
+    not_responding_s: float = 100.0  # silent for so long: NOT_RESPONDING; a third of SlurmdTimeout to nearly all of it
+    resume_timeout_s: float = 60.0  # for a reboot by scontrol
+    answer_s: float = 0.5  # a resumed node's slurmd answers within this
+    restart_s: float = 2.0  # a started slurmctld knows its nodes after this
+    reboot_issue_s: float = 0.5
+    epilog_s: float = 1.0
+    requeue_s: float = 120.0
+    keeps_stale_reasons: bool = True  # RESUME leaves the text: 23.11 to 25.11 without slurmdbd
+    appends_not_responding: bool = True  # 23.02 and later
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of a node's flags or reason."""
+
+    at: float
+    node: str
+    before: frozenset[str]
+    after: frozenset[str]
+    reason: str
+
+
+@dataclass(slots=True)
+class Reboot:
+    """A reboot by scontrol that was asked for and, perhaps, issued."""
+
+    next_state: str  # "", RESUME or DOWN
+    own_drain: bool  # the DRAIN flag is this reboot's: it goes with it
+    issued: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedNode:
+    """One node: slurmctld's record of it, and whether its slurmd runs."""
+
+    name: str
+    cpus: int
+    boot_time: int
+    slurmd_start_time: int
+    base: str = "IDLE"  # or DOWN; ALLOCATED and MIXED follow from the jobs
+    marks: set[str] = field(default_factory=set)
+    reason: str = ""
+    reason_user: str = ""
+    reason_at: int = 0
+    forgotten: bool = False  # a RESUME forced a registration, which has not come yet
+    unknown: bool = False  # slurmctld has just started
+    answering: bool = True  # slurmd runs
+    silences: int = 0  # counts, so that a timer of an earlier silence is known as stale
+    reboot: Reboot | None = None
+    jobs: "dict[int, SimulatedJob]" = field(default_factory=dict)
+    seen: tuple[frozenset[str], str] = (frozenset({"IDLE"}), "")
+    in_service: bool = True
+
+    @property
+    def used_cpus(self) -> int:
+        """CPUs of running jobs; those of suspended and completing ones are free again."""
+        return sum(job.cpus_on(self) for job in self.jobs.values() if job.state == "RUNNING")
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """The state as Slurm shows it."""
+        completing = {"COMPLETING"} if any(job.state == "COMPLETING" for job in self.jobs.values()) else set()
+        return frozenset({self._shown_base, *self.marks, *completing})
+
+    @property
+    def _shown_base(self) -> str:
+        if self.unknown:
+            return "UNKNOWN"
+        used = self.used_cpus
+        if self.base != "IDLE" or not used:
+            return self.base
+        return "ALLOCATED" if used >= self.cpus else "MIXED"
+
+    @property
+    def view(self) -> NodeView:
+        """What a client is told."""
+        registration = Registration(0 if self.forgotten or self.unknown else self.boot_time, self.slurmd_start_time)
+        return NodeView(self.name, self.flags, self.reason, self.reason_user, self.reason_at, registration)
+
+
+class NodeTable:
+    """All nodes, the log of their changes, and how many of them were out of service at once."""
+
+    def __init__(self, names: Iterable[str], cpus: int, agenda: Agenda, rules: Rules, log_limit: int) -> None:
+        self.agenda = agenda
+        self.rules = rules
+        booted = int(agenda.now)
+        self.nodes = {name: SimulatedNode(plain(name), cpus, booted, booted) for name in names}
+        self.log: deque[Transition] = deque(maxlen=log_limit)
+        self.out = 0
+        self.max_out = 0
+        self.changed = True  # since the scheduler looked
+
+    def find(self, name: str) -> SimulatedNode:
+        """The node of this name, or UnknownNode."""
+        node = self.nodes.get(name)
+        if node is None:
+            raise UnknownNode(f"Invalid node name specified: {name}")
+        return node
+
+    def note(self, node: SimulatedNode) -> None:
+        """Log what has changed of the node and count it in or out. To be called after every change."""
+        self.changed = True
+        before, now = node.seen, (node.flags, node.reason)
+        if before == now:
+            return
+        node.seen = now
+        self.log.append(Transition(self.agenda.now, node.name, before[0], *now))
+        # A slurmctld that has just started knows nothing of a node; that does not take it out of service.
+        if not node.unknown and is_in_service(now[0]) != node.in_service:
+            node.in_service = not node.in_service
+            self.out += -1 if node.in_service else 1
+            self.max_out = max(self.max_out, self.out)
+
+    def set_reason(self, node: SimulatedNode, reason: str, user: str) -> None:
+        """Set text, user and time."""
+        node.reason, node.reason_user, node.reason_at = reason, user, int(self.agenda.now)
+
+    def append_reason(self, node: SimulatedNode, text: str) -> None:
+        """Say something more, as slurmctld does to a reason that is there already."""
+        self.set_reason(node, f"{node.reason} : {text}" if node.reason else text, SLURM)
+
+    def clear_reason(self, node: SimulatedNode) -> None:
+        """Take the reason away, unless this release would leave it."""
+        if not self.rules.keeps_stale_reasons:
+            node.reason, node.reason_user, node.reason_at = "", "", 0

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway through Slurm's own programs: works with every release, at the price of a fork per call."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from refloat_slurm.answers import SINFO_FORMAT, read_node, read_nodes, read_sinfo
+from refloat_slurm.gateway import Change, Job, NodeView
+from refloat_slurm.names import plain
+from refloat_slurm.programs import ask, jobs_on
+
+DEADLINE_S: Final = 15.0
+"""Longer than scontrol needs to give up on a slurmctld that is down (9 s) or hangs (MessageTimeout, 10 s)."""
+
+
+class ScontrolGateway:
+    """`SlurmGateway` by sinfo, scontrol and squeue."""
+
+    def __init__(
+        self, scontrol: str = "scontrol", sinfo: str = "sinfo", squeue: str = "squeue", deadline_s: float = DEADLINE_S
+    ) -> None:
+        self._scontrol = scontrol
+        self._sinfo = sinfo
+        self._squeue = squeue
+        self._deadline_s = deadline_s
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return "scontrol"
+
+    async def node(self, name: str) -> NodeView:
+        """Read one node by sinfo: `scontrol show node` would move the whole node table.
+
+        sinfo prints nothing for a node that does not exist, and for one that is in no partition: scontrol tells which.
+        """
+        text = await self._ask(self._sinfo, "-h", "-a", "-n", plain(name), "-O", SINFO_FORMAT)
+        view = read_sinfo(text, name)
+        return view if view is not None else await self.node_in_full(name)
+
+    async def node_in_full(self, name: str) -> NodeView:
+        """Read one node with its registration, at the cost of the whole table."""
+        return read_node(await self._ask(self._scontrol, "-o", "show", "node", plain(name)), name)
+
+    async def nodes(self) -> Mapping[str, NodeView]:
+        """Read the whole node table."""
+        return read_nodes(await self._ask(self._scontrol, "-a", "-o", "show", "nodes"))
+
+    async def jobs(self, name: str) -> tuple[Job, ...]:
+        """All jobs that hold the node."""
+        return await jobs_on(name, self._squeue, self._deadline_s)
+
+    async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
+        """Change state, reason or both."""
+        check_change(change, reason)
+        fields = [f"nodename={plain(name)}"]
+        fields += [f"state={change.value}"] if change is not None else []
+        fields += [f"reason={reason}"] if reason is not None else []
+        await self._ask(self._scontrol, "update", *fields)
+
+    async def aclose(self) -> None:
+        """Nothing to end: no program outlives its call."""
+
+    async def _ask(self, *argv: str) -> str:
+        return await ask(argv, self._deadline_s)
+
+
+def check_change(change: Change | None, reason: str | None) -> None:
+    """Refuse what Slurm would take silently or not at all, before it is asked.
+
+    Raises:
+        ValueError: nothing to change, DRAIN or DOWN without a reason, an empty reason (Slurm would keep the old one),
+            or one that no argv can hold.
+    """
+    if reason is not None and (not reason.strip() or "\0" in reason):
+        raise ValueError(f"not a reason: {reason!r}")
+    if reason is None and change in {None, Change.DRAIN, Change.DOWN}:
+        raise ValueError(f"{change.value if change else 'an update without a state'} needs a reason")
