@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: how the command line talks to a daemon on the same machine. One JSON object per line.
+
+asked     {"command": "wave_show", "arguments": {"id": "w1"}}
+answered  {"result": …}
+      or  {"item": …} any number of times, then {"end": true}
+      or  {"error": {"kind": …, "message": …}}
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import shutil
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import structlog
+from pydantic_core import to_json
+
+from refloat_contract import errors
+from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
+
+log = structlog.get_logger(__name__)
+
+Handler: TypeAlias = Callable[[dict[str, Any]], Awaitable[Any] | AsyncIterator[Any]]
+
+REQUEST_CAP_BYTES: Final = 1 << 20
+ANSWER_CAP_BYTES: Final = 256 << 20
+_REQUEST_DEADLINE_S: Final = 10.0
+_WRITE_DEADLINE_S: Final = 30.0
+_PATH_CAP_BYTES: Final = 107  # unix(7): sun_path, less its ending zero
+
+_KINDS: Final[Mapping[str, type[RefloatError]]] = {
+    "transient": errors.Transient,
+    "refused": errors.Refused,
+    "unknown_node": errors.UnknownNode,
+    "bad_message": errors.BadMessage,
+    "misconfigured": errors.Misconfigured,
+    "corrupt": errors.Corrupt,
+}
+_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+
+
+class ControlServer:
+    """Serves commands on a unix socket. A handler returns an awaitable of the answer, or an iterator of many."""
+
+    def __init__(
+        self,
+        path: Path,
+        handlers: Mapping[str, Handler],
+        mode: int = 0o600,
+        group: str | None = None,
+    ) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._mode = mode
+        self._group = group
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Serve until cancelled, then remove the socket.
+
+        Raises:
+            Misconfigured: another process serves there, or the socket cannot be made.
+        """
+        if await _is_served(self._path):
+            raise Misconfigured(f"already running: another process serves {self._path}")
+        listener, inode = await asyncio.to_thread(self._bind)
+        server = await asyncio.start_unix_server(self._connected, sock=listener, limit=REQUEST_CAP_BYTES)
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
+            await self._hang_up()
+            await asyncio.to_thread(self._remove, inode)
+
+    def _bind(self) -> tuple[socket.socket, int]:
+        # Bound beside its place and moved there when its mode is right: nobody meets it half made, and the file that a
+        # crash left behind goes in the same step.
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        if len(os.fsencode(temporary)) > _PATH_CAP_BYTES:
+            raise Misconfigured(f"control socket: {self._path} is longer than a socket's path may be")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            temporary.unlink(missing_ok=True)
+            listener.bind(str(temporary))
+            temporary.chmod(self._mode)
+            if self._group is not None:
+                shutil.chown(temporary, group=self._group)
+            listener.listen(64)
+            listener.settimeout(0)
+            inode = temporary.stat().st_ino
+            temporary.rename(self._path)
+        except (OSError, LookupError) as error:
+            listener.close()
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise Misconfigured(f"control socket: cannot make {self._path}: {why}") from error
+        return listener, inode
+
+    def _remove(self, inode: int) -> None:
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == inode:
+                self._path.unlink()
+
+    async def _hang_up(self) -> None:
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("asyncio runs each connection in a task")
+        self._connections.add(task)
+        try:
+            await self._converse(reader, writer)
+        except asyncio.CancelledError:
+            # Only _hang_up cancels us. On Python 3.11 a cancelled connection would be logged as a failed callback.
+            log.debug("control_connection_cut")
+        except _GoneError as error:
+            log.debug("control_client_gone", error=str(error))
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        command = "?"
+        try:
+            command, arguments = await _request(reader)
+            answer = self._handler(command)(arguments)
+            if isinstance(answer, AsyncIterator):
+                await _until_closed(reader, _send_all(writer, answer))
+            else:
+                await _send(writer, {"result": await answer})
+        except RefloatError as error:
+            await _send(writer, {"error": {"kind": _kind(error), "message": str(error)}})
+        except _GoneError:
+            raise
+        except Exception as error:  # a fault in one command must not end the daemon; the log has the traceback
+            log.exception("control_command_failed", command=command)
+            said = f"{command} failed inside the daemon ({type(error).__name__}); its log has the traceback"
+            await _send(writer, {"error": {"kind": "internal", "message": said}})
+
+    def _handler(self, command: str) -> Handler:
+        if command not in self._handlers:
+            raise Refused(f"unknown command {command!r} (known here: {', '.join(sorted(self._handlers))})")
+        return self._handlers[command]
+
+
+class _GoneError(Exception):
+    """The client hung up, or takes nothing any more."""
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, Any]]:
+    try:
+        async with asyncio.timeout(_REQUEST_DEADLINE_S):
+            line = await reader.readline()
+    except ValueError as error:  # what readline raises past its limit
+        raise BadMessage(f"the request is larger than {REQUEST_CAP_BYTES} bytes") from error
+    except (ConnectionError, TimeoutError) as error:
+        raise _GoneError("no request came") from error
+    if not line:
+        raise _GoneError("hung up without a request")
+    try:
+        asked = json.loads(line)
+    except ValueError as error:
+        raise BadMessage(f"the request is not JSON: {error}") from error
+    match asked:
+        case {"command": str(command)} if isinstance(arguments := asked.get("arguments", {}), dict):
+            return command, arguments
+    raise BadMessage('the request is not {"command": "…", "arguments": {…}}')
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
+    writer.write(to_json(answer) + b"\n")
+    try:
+        async with asyncio.timeout(_WRITE_DEADLINE_S):
+            await writer.drain()
+    except (ConnectionError, TimeoutError) as error:
+        raise _GoneError("takes no answer") from error
+
+
+async def _send_all(writer: asyncio.StreamWriter, items: AsyncIterator[Any]) -> None:
+    try:
+        async for item in items:
+            await _send(writer, {"item": item})
+        await _send(writer, {"end": True})
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+
+
+async def _until_closed(reader: asyncio.StreamReader, work: Awaitable[None]) -> None:
+    """Do ``work``, but end it when the client hangs up: a stream may be silent for hours."""
+    working = asyncio.ensure_future(work)
+    closed = asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, closed):
+            task.cancel()
+        await asyncio.gather(working, closed, return_exceptions=True)
+
+
+def _kind(error: RefloatError) -> str:
+    return next(_NAMES[kind] for kind in type(error).__mro__ if kind in _NAMES)
+
+
+async def _is_served(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return True
+
+
+async def call(path: Path, command: str, deadline_s: float = 10.0, **arguments: Any) -> Any:
+    """Ask a daemon one thing.
+
+    Raises:
+        Transient: nobody serves there, or no answer came in time; the sentence says what to do.
+        RefloatError: what the daemon's handler raised.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            async with contextlib.aclosing(_answers(path, command, arguments)) as answers:
+                async for answer in answers:
+                    if "result" in answer:
+                        return answer["result"]
+    except TimeoutError as error:
+        raise Transient(f"no answer from {path} within {deadline_s:g} s") from error
+    raise BadMessage(f"{path}: {command} answers with a stream")
+
+
+async def stream(path: Path, command: str, **arguments: Any) -> AsyncGenerator[Any, None]:
+    """Ask a daemon for a stream; it ends when the daemon says so.
+
+    Raises:
+        Transient: nobody serves there, or the daemon went away in the middle.
+        RefloatError: what the daemon's handler raised.
+    """
+    async with contextlib.aclosing(_answers(path, command, arguments)) as answers:
+        async for answer in answers:
+            if "end" in answer:
+                return
+            yield answer.get("item")
+
+
+async def _answers(path: Path, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """The daemon's answers until it or we hang up; an error among them is raised."""
+    reader, writer = await _connect(path)
+    try:
+        await _send(writer, {"command": command, "arguments": arguments})
+        while line := await reader.readline():
+            yield _without_error(_decoded(path, line))
+    except (OSError, _GoneError) as error:
+        raise Transient(f"{path}: the connection broke: {error}") from error
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    raise Transient(f"{path}: {_program(path)} went away before it had answered")
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_unix_connection(path, limit=ANSWER_CAP_BYTES)
+    except PermissionError as error:
+        raise Refused(f"not allowed to open {path}: run this as root or as a member of the socket's group") from error
+    except OSError as error:
+        why = "no such socket" if error.errno == errno.ENOENT else error.strerror or str(error)
+        raise Transient(
+            f"{_program(path)} does not listen at {path} ({why}):"
+            f" start it (systemctl start {_program(path)}) or name another socket"
+        ) from error
+
+
+def _program(path: Path) -> str:
+    return f"refloat-{path.stem}" if path.stem in {"agent", "coordinator"} else "the daemon"
+
+
+def _decoded(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise BadMessage(f"{path}: the answer is not JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise BadMessage(f"{path}: the answer is not a JSON object")
+    return answer
+
+
+def _without_error(answer: dict[str, Any]) -> dict[str, Any]:
+    match answer.get("error"):
+        case None:
+            return answer
+        case {"kind": str(kind), "message": str(message)}:
+            raise _KINDS.get(kind, RefloatError)(message)
+        case other:
+            raise BadMessage(f"an error that cannot be read: {other!r}")

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link to the MQTT broker: stays up by itself, publishes until acknowledged, acknowledges what was handled."""
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import aiomqtt
+import structlog
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import Field, model_validator
+
+from refloat_contract.errors import Misconfigured, RefloatError, Refused, Transient
+from refloat_service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_DEADLINE_S: Final = 10.0
+_FAREWELL_DEADLINE_S: Final = 2.0
+_STABLE_S: Final = 10.0
+_SESSION_EXPIRY_S: Final = 7 * 86400
+_REFUSED: Final = 0x80
+
+OnMessage = Callable[[str, bytes, bool], None]
+
+
+class MqttSettings(Settings):
+    """The MQTT broker."""
+
+    host: str = Field("localhost", min_length=1, description="name or address of the broker")
+    port: int = Field(1883, ge=1, le=65535, description="its port; usually 1883, and 8883 with TLS")
+    username: str = Field("", description="name to log in with; empty: none")
+    password_file: Path | None = Field(None, description="file that holds the password, readable by the daemon only")
+    tls: bool = Field(default=False, description="encrypt, and verify the broker's certificate")
+    ca_file: Path | None = Field(None, description="certificates to trust (PEM); none: those of the system")
+    cert_file: Path | None = Field(None, description="certificate to log in with (PEM)")
+    key_file: Path | None = Field(None, description="its key (PEM)")
+    keepalive_s: int = Field(30, ge=5, le=3600, description="after 1.5 times this silence the broker says we are gone")
+    protocol: Literal["3.1.1", "5"] = Field("3.1.1", description="version of MQTT to speak")
+    reconnect_min_s: float = Field(1.0, gt=0, description="shortest wait before connecting anew")
+    reconnect_max_s: float = Field(60.0, gt=0, description="longest wait; it doubles from one try to the next")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "MqttSettings":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: set both or none")
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file, cert_file and key_file need tls = true")
+        if self.password_file and not self.username:
+            raise ValueError("password_file needs a username")
+        if self.reconnect_min_s > self.reconnect_max_s:
+            raise ValueError("reconnect_min_s is larger than reconnect_max_s")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to publish."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    qos: Literal[0, 1] = 1
+
+
+class Link:
+    """One connection to the broker, which ``run`` keeps up.
+
+    A message is acknowledged to the broker after ``on_message`` returned: with ``persistent``, what arrived but was not
+    handled when the process died comes again. ``on_message`` may raise a RefloatError: Transient drops the connection,
+    so that the message comes again; any other means that it never can be handled: it is logged, counted in
+    ``bad_messages`` and done with.
+
+    ``on_connect`` runs at each connect, after the subscriptions and before the first message is handed over.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        client_id: str,
+        will: Publication | None = None,
+        subscriptions: Sequence[str] = (),
+        on_message: OnMessage,
+        on_connect: Callable[[], Awaitable[None]] | None = None,
+        on_state: Callable[[bool], None] | None = None,
+        persistent: bool = False,
+    ) -> None:
+        self.bad_messages = 0
+        self._settings = settings
+        self._client_id = client_id
+        self._will = will
+        self._subscriptions = tuple(subscriptions)
+        self._on_message = on_message
+        self._on_connect = on_connect
+        self._on_state = on_state
+        self._persistent = persistent
+        self._farewell: Publication | None = None
+        self._client: _Client | None = None
+        self._complaint = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker answers."""
+        return self._client is not None
+
+    def set_farewell(self, publication: Publication | None) -> None:
+        """What to publish last, when ``run`` is cancelled; the broker then does not publish the will."""
+        self._farewell = publication
+
+    async def publish(self, publication: Publication, deadline_s: float = 10.0) -> None:
+        """Publish, and return when the broker has acknowledged it.
+
+        Raises:
+            Transient: not connected, the connection was lost, or no acknowledgement came in time. The message may have
+                arrived all the same.
+            Refused: the broker does not let us publish there (only MQTT 5 brokers say so).
+        """
+        if self._client is None:
+            raise Transient(f"not connected to the broker at {self._where}")
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._client.acknowledged(publication)
+        except TimeoutError as error:
+            raise Transient(
+                f"the broker at {self._where} did not acknowledge {publication.topic} within {deadline_s:g} s"
+            ) from error
+        except aiomqtt.MqttError as error:
+            raise Transient(f"lost the broker at {self._where}: {_said(error)}") from error
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then publish the farewell and leave in order.
+
+        Raises:
+            Misconfigured: a password, certificate or key file cannot be used, at the first try.
+        """
+        await asyncio.to_thread(self._credentials)
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            said = await self._session_end()
+            attempt = 0 if time.monotonic() - started > _STABLE_S else attempt + 1
+            delay_s = self._delay_s(attempt)
+            self._complain(said, delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _session_end(self) -> str:
+        """Have one session, and say why it ended."""
+        try:
+            # Read for each session: certificates are renewed and passwords changed while we run.
+            password, tls = await asyncio.to_thread(self._credentials)
+            await self._session(password, tls)
+        except (aiomqtt.MqttError, Transient, Refused, Misconfigured) as error:
+            return _said(error)
+        return "the broker ended the session"
+
+    async def _session(self, password: str | None, tls: ssl.SSLContext | None) -> None:
+        client = self._new_client(password, tls)
+        try:
+            await client.__aenter__()
+        except ValueError as error:  # a host name that cannot be encoded
+            raise Transient(f"cannot connect to {self._where}: {error}") from error
+        except BaseException:
+            client.abandon()
+            raise
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(client)
+            await self._subscribe(client)
+            self._enter(client)
+            stack.callback(self._leave)
+            try:
+                await self._serve(client)
+            except asyncio.CancelledError:
+                await self._say_farewell()
+                raise
+
+    async def _serve(self, client: "_Client") -> None:
+        if self._on_connect is not None:
+            await self._on_connect()
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            self._hand_over(str(message.topic), payload, retain=message.retain)
+            client.acknowledge(message)
+
+    def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        try:
+            self._on_message(topic, payload, retain)
+        except Transient:
+            raise
+        except RefloatError as error:
+            self.bad_messages += 1
+            log.warning("message_ignored", topic=topic, error=str(error), so_far=self.bad_messages)
+
+    async def _subscribe(self, client: "_Client") -> None:
+        if not self._subscriptions:
+            return
+        codes: Sequence[int | ReasonCode] = await client.subscribe(
+            [(topic, 1) for topic in self._subscriptions], timeout=_CONNECT_DEADLINE_S
+        )
+        for topic, code in zip(self._subscriptions, codes, strict=True):
+            if (code.value if isinstance(code, ReasonCode) else code) >= _REFUSED:
+                log.error("subscription_refused", topic=topic, broker=self._where, hint="allow it in the broker's ACL")
+
+    def _enter(self, client: "_Client") -> None:
+        self._client = client
+        self._complaint = ""
+        log.info("broker_connected", broker=self._where, client_id=self._client_id)
+        if self._on_state is not None:
+            self._on_state(True)  # noqa: FBT003 - the one thing that it tells
+
+    def _leave(self) -> None:
+        if self._client is not None:
+            self._client.give_up()
+        self._client = None
+        if self._on_state is not None:
+            self._on_state(False)  # noqa: FBT003 - the one thing that it tells
+
+    async def _say_farewell(self) -> None:
+        if self._farewell is None:
+            return
+        try:
+            await self.publish(self._farewell, _FAREWELL_DEADLINE_S)
+        except RefloatError as error:
+            log.warning("farewell_not_published", topic=self._farewell.topic, error=str(error))
+
+    def _complain(self, said: str, delay_s: float) -> None:
+        if said == self._complaint:
+            log.debug("broker_unreachable", broker=self._where, error=said, again_in_s=round(delay_s, 1))
+            return
+        self._complaint = said
+        log.warning(
+            "broker_unreachable",
+            broker=self._where,
+            error=said,
+            hint=_hint(said),
+            again_in_s=round(delay_s, 1),
+        )
+
+    def _delay_s(self, attempt: int) -> float:
+        doubled = self._settings.reconnect_min_s * 2.0 ** min(max(attempt - 1, 0), 32)
+        longest = min(self._settings.reconnect_max_s, doubled)
+        # A broker that comes back must not meet all nodes of the cluster in the same instant.
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreading load, not hiding anything
+
+    @property
+    def _where(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
+
+    def _credentials(self) -> tuple[str | None, ssl.SSLContext | None]:
+        return _password(self._settings), _tls(self._settings)
+
+    def _new_client(self, password: str | None, tls: ssl.SSLContext | None) -> "_Client":
+        settings, is_5 = self._settings, self._settings.protocol == "5"
+        properties = None
+        if is_5 and self._persistent:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+        will = self._will
+        return _Client(
+            settings.host,
+            settings.port,
+            identifier=self._client_id,
+            username=settings.username or None,
+            password=password,
+            protocol=aiomqtt.ProtocolVersion.V5 if is_5 else aiomqtt.ProtocolVersion.V311,
+            will=None if will is None else aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
+            clean_session=None if is_5 else not self._persistent,
+            clean_start=not self._persistent if is_5 else MQTT_CLEAN_START_FIRST_ONLY,
+            properties=properties,
+            keepalive=settings.keepalive_s,
+            timeout=_CONNECT_DEADLINE_S,
+            tls_context=tls,
+        )
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's client, and what it has no words for.
+
+    It acknowledges messages when they arrive, not when they were handled; it lets a publication wait out its whole
+    deadline when the connection is lost; and it drops the reason with which an MQTT 5 broker refuses one.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._waiting: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._client.manual_ack_set(on=True)
+
+    async def acknowledged(self, publication: Publication) -> None:
+        """Publish; return at the broker's acknowledgement (QoS 0: when it is on its way)."""
+        info = self._client.publish(publication.topic, publication.payload, publication.qos, publication.retain)
+        if info.rc != MQTT_ERR_SUCCESS or self._disconnected.done():
+            raise aiomqtt.MqttCodeError(info.rc or MQTT_ERR_NO_CONN)
+        if publication.qos == 0:
+            return
+        waiter = self._waiting[info.mid] = asyncio.get_running_loop().create_future()
+        try:
+            code = await waiter
+        finally:
+            self._waiting.pop(info.mid, None)
+        if code.is_failure:
+            raise Refused(f"the broker refused {publication.topic}: {code}: allow it in the broker's ACL")
+
+    def acknowledge(self, message: aiomqtt.Message) -> None:
+        """Tell the broker that a message was handled."""
+        self._client.ack(message.mid, message.qos)
+
+    def give_up(self) -> None:
+        """End the waiting for acknowledgements that cannot come any more."""
+        for waiter in self._waiting.values():
+            if not waiter.done():
+                waiter.set_exception(aiomqtt.MqttCodeError(MQTT_ERR_NO_CONN))
+
+    def abandon(self) -> None:
+        """Close what a connect that failed or was cancelled half-way may have left open."""
+        self._client.disconnect()
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any) -> None:
+        waiter = self._waiting.get(mid)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    def _on_disconnect(self, *args: Any, **kwargs: Any) -> None:
+        super()._on_disconnect(*args, **kwargs)
+        self.give_up()
+
+
+def _password(settings: MqttSettings) -> str | None:
+    if settings.password_file is None:
+        return None
+    try:
+        return settings.password_file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"mqtt.password_file: cannot read {settings.password_file}: {error}") from error
+
+
+def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
+    if not settings.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:  # an SSLError is one
+        raise Misconfigured(f"mqtt.ca_file: cannot use {settings.ca_file}: {error}") from error
+    if settings.cert_file is not None:
+        try:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        except OSError as error:
+            raise Misconfigured(
+                f"mqtt.cert_file, mqtt.key_file: cannot use {settings.cert_file} and {settings.key_file}: {error}"
+            ) from error
+    return context
+
+
+def _said(error: BaseException) -> str:
+    cause = error.__cause__
+    return f"{error}: {cause}" if cause is not None and str(cause) not in str(error) else str(error)
+
+
+_HINTS: Final = (
+    (("refused]", "errno 111", "errno 113", "unreachable", "timed out"), "see that the broker runs and is reachable"),
+    (("errno -2", "errno -3", "errno -5", "name or service", "name resolution"), "look at mqtt.host"),
+    (("authori", "user name or password", "username or password"), "look at mqtt.username and mqtt.password_file"),
+    (("certificate", "ssl", "tls"), "look at mqtt.tls, mqtt.ca_file and the broker's certificate"),
+    (("identifier",), "let the broker accept the client id"),
+    (("version",), "look at mqtt.protocol"),
+)
+
+
+def _hint(said: str) -> str:
+    lowered = said.lower()
+    for marks, hint in _HINTS:
+        if any(mark in lowered for mark in marks):
+            return hint
+    return "the broker's log says more"
