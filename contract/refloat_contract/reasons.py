@@ -6,7 +6,7 @@ word decides and what follows is tolerated. A reason means something only togeth
 may still show an old one.
 
     trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
-    progress   rebooting refloat=<cycle> boot=<8 hex of the old boot id> image=<wanted> wave=<id>
+    progress   rebooting refloat=<cycle> boot=<8 hex of the old boot id> image=<wanted> wave=<id> was: <prior reason>
     hold       refloat-hold: <one sentence> refloat=<cycle>
     health     refloat: <check>: <message>           (also NHC: ... where a site adopts NHC's drains)
 """
@@ -20,6 +20,7 @@ MAX_SENTENCE: Final = 240
 """Longest free text that refloat writes into a reason, in characters; sinfo's users read it in a terminal."""
 
 HOLD_WORD: Final = "refloat-hold:"
+_PRIOR: Final = " was: "
 _OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
 _SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
 # `scontrol reboot` marks its own operations: by default with this text, and always by appending what happened.
@@ -75,13 +76,17 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A cycle has taken the node out of service; fields that a bare word lacks are empty."""
+    """A cycle has taken the node out of service; fields that a bare word lacks are empty.
+
+    ``prior`` is the reason of somebody else's drain that stood before the trigger, and is given back at the end.
+    """
 
     word: Word
     cycle: str = ""
     boot: str = ""
     image: str = ""
     wave: str = ""
+    prior: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ def parse(text: str, dialect: Dialect | None = None) -> Reason:
 
 def _by_first_word(text: str, dialect: Dialect) -> Reason:
     first = re.split(r"[:\s]", text, maxsplit=1)[0].lower()
-    options = _options(text)
+    head, _, prior = text.partition(_PRIOR)
+    options = _options(head)
     for word in dialect.words:
         if first == word.trigger:
             return Trigger(word, options.get("image", ""), options.get("wave", ""))
@@ -141,6 +147,7 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
                 options.get("boot", ""),
                 options.get("image", ""),
                 options.get("wave", ""),
+                _without_suffix(prior),
             )
     return Foreign(text)
 
@@ -182,12 +189,15 @@ def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
     return _joined(word.trigger, image=image, wave=wave)
 
 
-def write_progress(word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "") -> str:
+def write_progress(
+    word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "", prior: str = ""
+) -> str:
     """The reason of a node that a cycle has taken out of service.
 
     A stateless node rebuilds its cycle from this line alone: its disk is gone after the reboot.
     """
-    return _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), image=image, wave=wave)
+    line = _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), image=image, wave=wave)
+    return f"{line}{_PRIOR}{one_line(_without_suffix(prior))}" if prior else line
 
 
 def write_hold(sentence: str, cycle: str) -> str:

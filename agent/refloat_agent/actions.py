@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the machine may ask for: one frozen record per action; performing the same one twice is harmless."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from refloat_contract.words import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class AskPermit:
+    """Ask the coordinator for leave to take the node out of service."""
+
+    permit: str
+    purpose: Purpose
+    recipe: str
+    wave: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePermit:
+    """Give a permit back: the node is in service again, or the wish is gone."""
+
+    permit: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopServices:
+    """Stop the configured services, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartServices:
+    """Start them again, in reverse order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmount:
+    """Unmount all configured storage, last mounted first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Mount all configured storage, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommands:
+    """Run the recipe's commands; ``token`` names this one running, so that its outcome is not mistaken."""
+
+    recipe: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """Hand over what is not yet reported, then reboot the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChecks:
+    """Run every check now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeDown:
+    """Set the node DOWN with the cycle's progress as reason; DRAIN stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReason:
+    """Replace a reason of ours (a hold, a health drain, a drain given back); the state stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainForHealth:
+    """Drain the node because checks fail."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Give the node back to Slurm."""
+
+
+Action: TypeAlias = (
+    AskPermit
+    | ReleasePermit
+    | StopServices
+    | StartServices
+    | Unmount
+    | Mount
+    | RunCommands
+    | Reboot
+    | RunChecks
+    | TakeDown
+    | WriteReason
+    | DrainForHealth
+    | Resume
+)
+
+WITHOUT_JOURNAL = (DrainForHealth, RunChecks, AskPermit, ReleasePermit, StartServices, Mount)
+"""Actions that a full or read-only disk does not stop: they only protect jobs or put things back."""

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's configuration: agent.toml, as pydantic models whose descriptions are the reference in docs/."""
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from refloat_agent.state import Policy, Recipe
+from refloat_checks import registry
+from refloat_checks.mounts import MountLimits
+from refloat_contract.reasons import Dialect, Word
+from refloat_contract.topics import is_level
+from refloat_contract.words import Phase
+from refloat_service.mqtt import MqttSettings
+from refloat_service.settings import Settings
+
+ENV_PREFIX: Final = "REFLOAT_AGENT"
+DEFAULT_PATH: Final = Path("/etc/refloat/agent.toml")
+Argv = tuple[str, ...]
+_TRIGGER = re.compile(r"[a-z][a-z0-9_-]{1,31}")
+
+
+class SlurmSettings(Settings):
+    """How the agent talks to Slurm."""
+
+    backend: Literal["auto", "scontrol", "pyslurm"] = Field(
+        default="auto", description="`auto` takes pyslurm where it is installed, fits Slurm's release, and answers."
+    )
+    deadline_s: float = Field(default=15.0, gt=0, description="How long one call may take before it counts as failed.")
+    poll_s: float = Field(
+        default=30.0,
+        ge=1,
+        description="Between two own reads of the node while no coordinator feeds its state. A read costs slurmctld "
+        "one node's answer (0.4 to 1 ms).",
+    )
+
+
+class Storage(Settings):
+    """One filesystem that is unmounted before the node is serviced, and must be mounted rightly afterwards."""
+
+    name: str = Field(description="What messages call it.")
+    path: str = Field(pattern=r"^/", description="Its mount point.")
+    driver: Literal["fstab", "command"] = Field(
+        default="fstab", description="`fstab`: mount(8) and umount(8) by the mount point; `command`: the lists below."
+    )
+    source: str | None = Field(default=None, description="Glob that the mounted source must match.")
+    fstype: str | None = Field(default=None, description="Glob that the filesystem type must match.")
+    options: tuple[str, ...] = Field(default=(), description="Options that must be set; `!option` must not be.")
+    mount: tuple[Argv, ...] = Field(default=(), description="Commands that mount it, as lists of words; no shell.")
+    unmount: tuple[Argv, ...] = Field(default=(), description="Commands that unmount it.")
+    deadline_s: float = Field(default=120.0, gt=0, description="For each of its commands.")
+
+    @model_validator(mode="after")
+    def _driver_has_its_commands(self) -> Self:
+        if self.driver == "command" and not (self.mount and self.unmount):
+            raise ValueError(f"storage {self.name!r}: driver = 'command' needs both mount and unmount")
+        if self.driver == "fstab" and (self.mount or self.unmount):
+            raise ValueError(f"storage {self.name!r}: mount and unmount belong to driver = 'command'")
+        return self
+
+    @property
+    def mount_commands(self) -> tuple[Argv, ...]:
+        """The argv lists that mount it."""
+        return self.mount or (("mount", self.path),)
+
+    @property
+    def unmount_commands(self) -> tuple[Argv, ...]:
+        """The argv lists that unmount it."""
+        return self.unmount or (("umount", self.path),)
+
+    @property
+    def limits(self) -> MountLimits:
+        """What proves it mounted."""
+        return MountLimits(path=self.path, source=self.source, fstype=self.fstype, options=self.options)
+
+
+class RecipeSettings(Settings):
+    """A recipe: what a cycle does while the node is out of service. It reboots, or runs commands, or both."""
+
+    triggers: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="First word of a reason that asks for it, and the word that replaces it while it runs.",
+    )
+    reboot: bool = Field(default=False, description="Reboot the node, after the commands if there are any.")
+    run: tuple[Argv, ...] = Field(
+        default=(), description="Commands to run, as lists of words; must be idempotent, for a crash runs them again."
+    )
+    starting: tuple[str, str] = Field(default=("Node service", "Starting"), description="Annotation: title, message.")
+    ending: tuple[str, str] = Field(
+        default=("Node service", "Host ready for production"), description="Annotation: title, message."
+    )
+    tags: str = Field(default="slurm", description="Tags of its annotations, with commas.")
+
+    @field_validator("triggers")
+    @classmethod
+    def _words_are_words(cls, triggers: Mapping[str, str]) -> Mapping[str, str]:
+        for word in (*triggers.keys(), *triggers.values()):
+            if not _TRIGGER.fullmatch(word):
+                raise ValueError(f"{word!r} is no trigger word: lower-case letters, digits, '-' and '_'")
+        return triggers
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not (self.reboot or self.run):
+            raise ValueError("a recipe must reboot or run something")
+        return self
+
+
+REBOOT: Final = RecipeSettings(
+    triggers={"reboot": "rebooting"},
+    reboot=True,
+    starting=("Rolling Reboot", "Rebooting for Updates"),
+    ending=("Rolling Reboot", "Host ready for production"),
+)
+
+
+class HealthSettings(Settings):
+    """What failed checks may do."""
+
+    drain: bool = Field(default=True, description="Drain the node when a check with severity `drain` fails.")
+    prefix: str = Field(default="refloat:", description="First word of the reason of such a drain.")
+    adopt: tuple[str, ...] = Field(
+        default=(), description="Prefixes of drains left by others that count as ours, as in `NHC:`."
+    )
+
+
+class DeadlineSettings(Settings):
+    """How long each phase may take, in seconds, before the cycle is held; 0 means no limit."""
+
+    draining: float = Field(default=14 * 86400.0, ge=0, description="Until the last job has ended.")
+    stopping: float = Field(default=300.0, ge=0, description="Until the services have stopped.")
+    unmounting: float = Field(default=600.0, ge=0, description="Until all storage is unmounted.")
+    running: float = Field(default=3600.0, ge=0, description="Until the recipe's commands have succeeded.")
+    rebooting: float = Field(default=900.0, ge=0, description="Until the machine has gone down.")
+    mounting: float = Field(default=900.0, ge=0, description="Until all storage is mounted rightly.")
+    checking: float = Field(default=600.0, ge=0, description="Until every check has passed.")
+    resuming: float = Field(default=300.0, ge=0, description="Until Slurm shows the node in service.")
+
+    def by_phase(self) -> Mapping[Phase, float]:
+        """The same, by phase."""
+        return MappingProxyType({Phase(name.upper()): value for name, value in self.model_dump().items()})
+
+
+class LogSettings(Settings):
+    """The log."""
+
+    format: Literal["auto", "console", "json", "journal"] = Field(
+        default="auto", description="`auto`: the journal under systemd, JSON on a pipe, else readable text."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level.")
+
+
+def _hostname() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+class AgentSettings(Settings):
+    """agent.toml."""
+
+    mode: Literal["observe", "act"] = Field(
+        default="observe",
+        description="`observe` runs checks and reports, but never drains, mounts, reboots or resumes; `act` does.",
+    )
+    cluster: str = Field(default="cluster", description="The cluster's name in MQTT topics.")
+    node: str = Field(
+        default_factory=_hostname, description="The node's name in Slurm; default: the host's short name."
+    )
+    state_dir: Path = Field(default=Path("/var/lib/refloat/agent"), description="Journal and spool; a local disk.")
+    socket: Path = Field(default=Path("/run/refloat/agent.sock"), description="Control socket for `refloat`.")
+    without_coordinator: Literal["proceed", "wait"] = Field(
+        default="proceed", description="What a trigger does while no coordinator can be asked for a permit."
+    )
+    services: tuple[str, ...] = Field(
+        default=(), description="Units to stop, in this order, before storage is unmounted, and to start again after."
+    )
+    reboot_command: Argv = Field(default=("systemctl", "reboot"), description="How to reboot.")
+    command_deadline_s: float = Field(default=900.0, gt=0, description="For each command of a recipe or service.")
+    max_attempts: int = Field(default=5, ge=1, description="Failed attempts of one step before the cycle is held.")
+    retry_s: float = Field(default=5.0, gt=0, description="Before the second attempt; doubles with each.")
+    slurm: SlurmSettings = Field(default_factory=SlurmSettings, description="Slurm.")
+    mqtt: MqttSettings | None = Field(default=None, description="The broker; without it the agent works alone.")
+    log: LogSettings = Field(default_factory=LogSettings, description="The log.")
+    health: HealthSettings = Field(default_factory=HealthSettings, description="Health drains.")
+    deadlines: DeadlineSettings = Field(default_factory=DeadlineSettings, description="Deadlines of the phases.")
+    storage: tuple[Storage, ...] = Field(
+        default=(), description="Storage, in the order in which it is mounted; unmounted in reverse."
+    )
+    recipes: Mapping[str, RecipeSettings] = Field(
+        default_factory=dict, description="Recipes by name; `reboot` is there without being named."
+    )
+    check: tuple[dict[str, Any], ...] = Field(default=(), description="Checks; see the reference of checks.")
+
+    @field_validator("cluster", "node")
+    @classmethod
+    def _can_stand_in_a_topic(cls, name: str) -> str:
+        if not is_level(name):
+            raise ValueError(f"{name!r}: use letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("check")
+    @classmethod
+    def _checks_are_known(cls, tables: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        registry.build(list(tables))
+        return tables
+
+    @model_validator(mode="after")
+    def _words_are_unique(self) -> Self:
+        words = [word for recipe in self.all_recipes().values() for word in recipe.triggers]
+        twice = {word for word in words if words.count(word) > 1}
+        if twice:
+            raise ValueError(f"trigger {min(twice)!r} names two recipes")
+        names = [storage.name for storage in self.storage]
+        if len(set(names)) != len(names):
+            raise ValueError("two storages share a name")
+        return self
+
+    def all_recipes(self) -> Mapping[str, RecipeSettings]:
+        """The recipes, `reboot` included."""
+        return {"reboot": REBOOT, **self.recipes}
+
+    def checks(self) -> list[registry.CheckSpec]:
+        """The checks, validated."""
+        return registry.build(list(self.check))
+
+    def dialect(self) -> Dialect:
+        """The words that a reason may use here."""
+        words = tuple(
+            Word(trigger, progress, name)
+            for name, recipe in self.all_recipes().items()
+            for trigger, progress in (recipe.triggers or {name: f"{name}-running"}).items()
+        )
+        return Dialect(words, self.health.prefix, self.health.adopt)
+
+    def policy(self) -> Policy:
+        """What the machine decides by."""
+        recipes = {
+            name: Recipe(name, recipe.reboot, bool(recipe.run), recipe.starting, recipe.ending, recipe.tags)
+            for name, recipe in self.all_recipes().items()
+        }
+        return Policy(
+            node=self.node,
+            recipes=MappingProxyType(recipes),
+            dialect=self.dialect(),
+            deadlines_s=self.deadlines.by_phase(),
+            max_attempts=self.max_attempts,
+            retry_s=self.retry_s,
+            has_coordinator=self.mqtt is not None,
+            proceed_without_coordinator=self.without_coordinator == "proceed",
+            poll_s=self.slurm.poll_s,
+            acts=self.mode == "act",
+            drains=self.health.drain,
+        )

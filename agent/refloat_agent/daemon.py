@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: settings become adapters, adapters a loop, and one TaskGroup runs it all."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import psutil
+import structlog
+
+from refloat_agent.bus import Bus, NoBus
+from refloat_agent.config import AgentSettings
+from refloat_agent.effects.clock import SystemClock
+from refloat_agent.effects.health import NodeHealth
+from refloat_agent.effects.mounts import CommandMounts
+from refloat_agent.effects.power import MachinePower
+from refloat_agent.effects.processes import ProcProcesses
+from refloat_agent.effects.recipes import RecipeCommands
+from refloat_agent.effects.services import SystemdServices
+from refloat_agent.effects.slurm import AgentSlurm
+from refloat_agent.journal import Journal
+from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
+from refloat_agent.machine import Decision
+from refloat_agent.observation import Observation
+from refloat_agent.performer import Effects, Performer
+from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
+from refloat_agent.spool import Spool
+from refloat_agent.status import Desk, report_of
+from refloat_checks import facts, proc
+from refloat_checks.probes import ProbePool
+from refloat_checks.registry import CheckSpec, Look, look_of
+from refloat_checks.runner import Runner
+from refloat_contract.errors import Transient
+from refloat_contract.reasons import short_boot
+from refloat_service.control import ControlServer
+from refloat_service.notify import Notifier, SilentNotifier
+from refloat_slurm.gateway import SlurmGateway
+
+log = structlog.get_logger(__name__)
+VERSION: Final = version("refloat")
+_STUCK_S: Final = 120.0
+"""A loop that has not gone round for so long no longer makes progress: the watchdog may restart us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The node beneath the agent: real by `real_machine`, simulated in the demo."""
+
+    clock: Clock
+    mounts: Mounts
+    services: Services
+    power: Power
+    processes: Processes
+    commands: Commands
+
+
+def real_machine(settings: AgentSettings, roots: proc.Roots) -> Machine:
+    """The adapters for this very machine."""
+    processes = ProcProcesses(roots.proc)
+    return Machine(
+        clock=SystemClock(),
+        mounts=CommandMounts(settings.storage, roots, processes),
+        services=SystemdServices(settings.services, settings.command_deadline_s),
+        power=MachinePower(settings.reboot_command, settings.command_deadline_s, roots.proc),
+        processes=processes,
+        commands=RecipeCommands(
+            {name: recipe.run for name, recipe in settings.all_recipes().items()}, settings.command_deadline_s
+        ),
+    )
+
+
+class Agent:
+    """One node's agent. ``run`` goes on until cancelled."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        gateway: SlurmGateway,
+        *,
+        machine: Machine | None = None,
+        specs: Sequence[CheckSpec] | None = None,
+        find_look: Callable[[CheckSpec], Look] = look_of,
+        notifier: Notifier | None = None,
+        pace: Pace = DEFAULT_PACE,
+    ) -> None:
+        self.settings = settings
+        self.gateway = gateway
+        self.notifier = notifier or SilentNotifier()
+        roots = proc.Roots()
+        self.machine = machine or real_machine(settings, roots)
+        self.probes = ProbePool()
+        self.slurm = AgentSlurm(gateway, settings.node, self.machine.clock, self.machine.processes)
+        specs = settings.checks() if specs is None else specs
+        source = facts.source(roots, self.probes)
+        runner = Runner(specs, source, self.machine.clock.boottime_s, find_look=find_look)
+        self.health = NodeHealth(runner, self.machine.clock, self._wake)
+        self.spool = Spool(settings.state_dir / "events.jsonl")
+        self.bus: Bus | NoBus = self._bus()
+        self.loop: Loop | None = None
+        self.decision: Decision | None = None
+        self.seen: Observation | None = None
+        self._pace = pace
+        self._ready = False
+
+    def _bus(self) -> Bus | NoBus:
+        settings = self.settings
+        if settings.mqtt is None:
+            return NoBus()
+        return Bus(
+            settings.mqtt,
+            cluster=settings.cluster,
+            node=settings.node,
+            clock=self.machine.clock,
+            slurm=self.slurm,
+            spool=self.spool,
+            wake=self._wake,
+        )
+
+    def _wake(self) -> None:
+        if self.loop is not None:
+            self.loop.wake()
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            Misconfigured: the control socket or a credential file cannot be used.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._start(tasks)
+        finally:
+            self.notifier.stopping("stopping")
+            await self.probes.aclose()
+            await self.gateway.aclose()
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> None:
+        boot_id = self.machine.power.boot_id()
+        journal = Journal(self.settings.state_dir / "journal.json", self.settings.node)
+        await self._make_state_dir()
+        await self.spool.load()
+        self.loop = Loop(
+            policy=self.settings.policy(),
+            journal=journal,
+            performer=Performer(self._effects(), tasks, self._wake),
+            clock=self.machine.clock,
+            processes=self.machine.processes,
+            on_decision=self._decided,
+            state=await journal.load(boot_id),
+            pace=self._pace,
+        )
+        log.info(
+            "agent_started",
+            version=VERSION,
+            node=self.settings.node,
+            mode=self.settings.mode,
+            slurm=self.gateway.backend,
+            boot=short_boot(boot_id),
+            checks=len(self.health.runner.specs),
+        )
+        desk = Desk(self)
+        server = ControlServer(self.settings.socket, desk.handlers(), mode=0o600)
+        tasks.create_task(server.serve(), name="control socket")
+        if isinstance(self.bus, Bus):
+            tasks.create_task(self.bus.run(), name="bus")
+        tasks.create_task(self.health.run(), name="checks")
+        tasks.create_task(self.loop.run(), name="loop")
+        if self.notifier.watchdog_interval_s is not None:
+            tasks.create_task(self._watchdog(self.notifier.watchdog_interval_s), name="watchdog")
+
+    async def _make_state_dir(self) -> None:
+        try:
+            await asyncio.to_thread(self.settings.state_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            # Read-only or full: health still drains, and the loop says that no cycle can start.
+            log.error("state_dir_unusable", path=str(self.settings.state_dir), error=error.strerror)  # noqa: TRY400
+
+    def _effects(self) -> Effects:
+        machine = self.machine
+        return Effects(
+            slurm=self.slurm,
+            mounts=machine.mounts,
+            services=machine.services,
+            power=machine.power,
+            commands=machine.commands,
+            health=self.health,
+            reporter=self.bus,
+        )
+
+    def _decided(self, decision: Decision, seen: Observation) -> None:
+        self.decision, self.seen = decision, seen
+        report = report_of(decision, seen, self.settings, VERSION)
+        self.bus.report(report)
+        line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
+        if not self._ready and (self.health.passes or not self.health.runner.specs):
+            self._ready = True
+            self.notifier.ready(line)
+        else:
+            self.notifier.status(line)
+
+    async def _watchdog(self, interval_s: float) -> None:
+        """Tell the service manager that we live, but only while the loop goes round."""
+        ticks, since_s = -1, self.machine.clock.boottime_s()
+        while True:
+            now_s = self.machine.clock.boottime_s()
+            loop = self.loop
+            if loop is not None and loop.ticks != ticks:
+                ticks, since_s = loop.ticks, now_s
+            if now_s - since_s < _STUCK_S + self.settings.slurm.poll_s:
+                self.notifier.watchdog()
+            await asyncio.sleep(interval_s)
+
+    def usage(self) -> dict[str, float | int]:
+        """What the agent itself costs: CPU seconds since its start, resident memory, threads."""
+        process = psutil.Process(os.getpid())
+        times = process.cpu_times()
+        return {
+            "cpu_s": round(times.user + times.system, 3),
+            "rss_bytes": process.memory_info().rss,
+            "threads": process.num_threads(),
+        }
+
+    async def check_now(self) -> None:
+        """Run every check at once.
+
+        Raises:
+            Transient: they did not end in time.
+        """
+        try:
+            async with asyncio.timeout(60.0):
+                await self.health.run_all()
+        except TimeoutError as error:
+            raise Transient("the checks did not end within 60 s") from error

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process table: job steps, slurmd, and who holds a filesystem. Reads /proc only, never a path of a process."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from refloat_agent.observation import StepProcess
+from refloat_contract.errors import Transient
+
+_SLURMSTEPD: Final = "slurmstepd"
+_START_TIME: Final = 19  # field 22 of /proc/PID/stat, counted from the state after the name
+
+
+@dataclass(frozen=True, slots=True)
+class ProcProcesses:
+    """Processes as /proc shows them."""
+
+    proc: Path = Path("/proc")
+
+    async def steps(self) -> tuple[StepProcess, ...]:
+        """The slurmstepd processes that serve a job.
+
+        ``slurmstepd infinity`` only keeps the cgroup scope alive and is there on an idle node (Slurm >= 22.05 with
+        cgroup/v2), so it is no step.
+
+        Raises:
+            Transient: /proc cannot be listed.
+        """
+        found = []
+        for pid in self._pids():
+            if self._read(pid, "comm").strip() != _SLURMSTEPD:
+                continue
+            words = self._read(pid, "cmdline").split("\0")
+            if words[1:2] != ["infinity"]:
+                found.append(StepProcess(pid, " ".join(words).strip() or _SLURMSTEPD))
+        return tuple(found)
+
+    def started_at(self, name: str) -> list[float]:
+        """When the processes of this name started, in seconds since 1970 by this machine's clock."""
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        starts = []
+        for pid in self._pids():
+            if self._read(pid, "comm").strip() != name:
+                continue
+            fields = self._read(pid, "stat").rpartition(")")[2].split()
+            if len(fields) > _START_TIME:
+                age_s = since_boot - int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+                starts.append(time.time() - age_s)
+        return starts
+
+    def holders(self, path: str) -> list[str]:
+        """Who keeps a filesystem busy, one line each: pid, uid and name.
+
+        Only links in /proc are read; the filesystem itself, which may hang, is not touched.
+        """
+        below = path.rstrip("/") + "/"
+        lines = []
+        for pid in self._pids():
+            if any(target == path or target.startswith(below) for target in self._links(pid)):
+                name = self._read(pid, "comm").strip()
+                lines.append(f"pid {pid} uid {self._uid(pid)} {name}")
+        return lines
+
+    def _links(self, pid: int) -> Iterator[str]:
+        directory = self.proc / str(pid)
+        candidates = [directory / "cwd", directory / "root", directory / "exe"]
+        with contextlib.suppress(OSError):  # the process may end while we look
+            candidates += (directory / "fd").iterdir()
+        for candidate in candidates:
+            with contextlib.suppress(OSError):
+                yield str(candidate.readlink())
+
+    def _uid(self, pid: int) -> str:
+        for line in self._read(pid, "status").splitlines():
+            if line.startswith("Uid:"):
+                return line.split()[1]
+        return "?"
+
+    def _pids(self) -> list[int]:
+        try:
+            return [int(entry.name) for entry in self.proc.iterdir() if entry.name.isdigit()]
+        except OSError as error:
+            raise Transient(f"{self.proc} cannot be listed: {error.strerror}") from error
+
+    def _read(self, pid: int, name: str) -> str:
+        try:
+            return (self.proc / str(pid) / name).read_text(errors="replace")
+        except OSError:
+            return ""  # it has ended since we listed it

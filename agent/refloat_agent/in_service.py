@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do with a node that is in no cycle: start one, adopt one after a boot, drain for health, or keep hands off.
+
+Pure, like `machine`. The reason and the flags of Slurm decide; they count only when read afresh.
+"""
+
+import hashlib
+from dataclasses import replace
+
+from refloat_agent import record
+from refloat_agent.actions import (
+    Action,
+    DrainForHealth,
+    Mount,
+    ReleasePermit,
+    Resume,
+    RunChecks,
+    StartServices,
+    WriteReason,
+)
+from refloat_agent.machine import Decision, hold, not_passed, permit
+from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.state import Cycle, Policy, State
+from refloat_contract import reasons
+from refloat_contract.words import EventKind, Phase, Purpose, Verdict
+from refloat_slurm import states
+from refloat_slurm.gateway import NodeView
+
+
+def wants(state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy) -> Wants:
+    """What to look at closely for the next decision about a node without a cycle."""
+    stale = hint is None or (not hint.from_feed and hint.age_s >= policy.poll_s)
+    return Wants(
+        slurm=stale or (hint is not None and _asks_for_more(state, hint.view, health, policy)),
+        storage=state.restore,
+        services=state.restore,
+    )
+
+
+def _asks_for_more(state: State, view: NodeView, health: HealthFacts, policy: Policy) -> bool:
+    """Whether this view, if it were fresh, would make us write to Slurm or start a cycle."""
+    if "DRAIN" not in view.flags:
+        return health.verdict is Verdict.UNHEALTHY or state.health_drained
+    match reasons.parse(view.reason, policy.dialect):
+        case reasons.Trigger() | reasons.Progress() | reasons.Hold():
+            return True
+        case reasons.Health():
+            return health.verdict is not Verdict.UNKNOWN
+        case _:
+            return False
+
+
+def decide(state: State, seen: Observation, policy: Policy) -> Decision:
+    """The next state and actions of a node that is in no cycle."""
+    state = _note_checks(state, seen, policy)
+    if seen.slurm is None:
+        because = f": {seen.slurm_error}" if seen.slurm_error else ""
+        return Decision(state, (), f"slurmctld does not answer{because}")
+    state, restoring, restoring_why = _restore(state, seen, policy)
+    view = seen.slurm.view
+    if "DRAIN" not in view.flags:
+        state = replace(state, prior="")
+        decision = _serving(state, seen, policy, view) if seen.slurm.fresh else Decision(state)
+    else:
+        decision = _drained(state, seen, policy, view)
+    return replace(decision, actions=restoring + decision.actions, why=decision.why or restoring_why)
+
+
+def _note_checks(state: State, seen: Observation, policy: Policy) -> State:
+    """Record which checks began and ceased to fail since the last decision."""
+    if seen.health.verdict is Verdict.UNKNOWN or seen.health.failing == state.failing:
+        return state
+    before = {failure.check for failure in state.failing}
+    now = {failure.check for failure in seen.health.failing}
+    for failure in seen.health.failing:
+        if failure.check not in before:
+            text = f"{failure.check}: {failure.message}"
+            state = record.note(state, seen, policy, EventKind.CHECK_FAILED, "Check failed", text, check=failure.check)
+    for check in sorted(before - now):
+        state = record.note(state, seen, policy, EventKind.CHECK_PASSED, "Check passed", check, check=check)
+    return replace(state, failing=seen.health.failing)
+
+
+def _restore(state: State, seen: Observation, policy: Policy) -> tuple[State, tuple[Action, ...], str]:
+    """Put back what a cancelled cycle had taken down; it only mounts and starts, so it can harm nobody."""
+    if not state.restore or seen.storage is None or seen.services is None:
+        return state, (), ""
+    mounted = all(storage.right for storage in seen.storage)
+    active = all(service.active for service in seen.services)
+    tried = state.restore_attempts + sum(isinstance(o.action, Mount | StartServices) for o in seen.outcomes)
+    if (mounted and active) or tried > 2 * policy.max_attempts:
+        return replace(state, restore=False, restore_attempts=0), (), ""
+    actions: tuple[Action, ...] = () if mounted else (Mount(),)
+    actions += () if active else (StartServices(),)
+    return replace(state, restore_attempts=tried), actions, "putting storage and services of a cancelled cycle back"
+
+
+def _drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
+    if states.is_foreign_operation(view.flags):
+        return Decision(state, (), f"Slurm itself is rebooting or powering the node ({states.text(view.flags)})")
+    reason = reasons.parse(view.reason, policy.dialect)
+    if isinstance(reason, reasons.Foreign | reasons.NoReason):
+        state = replace(state, prior=view.reason, health_drained=False)
+        return Decision(state, (), f"drained by {view.reason_user or 'somebody'}: {view.reason}; not ours to touch")
+    if seen.slurm is None or not seen.slurm.fresh:
+        return Decision(state)
+    if isinstance(reason, reasons.Health):
+        return _health_drained(state, seen, policy, view)
+    if not policy.acts:
+        return Decision(state, (), f"observing only: Slurm asks for a cycle ({view.reason})")
+    match reason:
+        case reasons.Trigger():
+            return _start(state, seen, policy, view, reason)
+        case reasons.Progress():
+            return _adopt(state, seen, policy, view, reason)
+        case reasons.Hold(sentence, cycle_id):
+            return _adopt_hold(state, seen, policy, sentence, cycle_id)
+
+
+def _start(state: State, seen: Observation, policy: Policy, view: NodeView, trigger: reasons.Trigger) -> Decision:
+    cycle = _cycle(seen, view, trigger.word, Phase.DRAINING, image=trigger.image, wave=trigger.wave)
+    cycle = replace(cycle, id=_new_id(state, policy), prior=state.prior, started_at=seen.wall_ns / 1e9)
+    state = replace(state, cycle=cycle, prior="", health_permit="", health_drained=False)
+    message = f"{view.reason_user or 'somebody'} asked for {cycle.recipe}: {view.reason}"
+    return Decision(record.note(state, seen, policy, EventKind.DRAIN_SEEN, "Drain seen", message), (), message)
+
+
+def _new_id(state: State, policy: Policy) -> str:
+    # Derived, not random: deciding again after a crash before the save gives the same cycle the same id.
+    seed = f"{policy.node}|{state.boot_id}|{state.nonce}|{state.seq}"
+    return hashlib.sha256(seed.encode()).hexdigest()[:8]
+
+
+def _cycle(seen: Observation, view: NodeView, word: reasons.Word, phase: Phase, *, image: str, wave: str) -> Cycle:
+    return Cycle(
+        id="",
+        recipe=word.recipe,
+        trigger=word.trigger,
+        phase=phase,
+        entered_s=seen.now_s,
+        started_at=float(view.reason_at) or seen.wall_ns / 1e9,
+        image=image,
+        wave=wave,
+    )
+
+
+def _adopt(state: State, seen: Observation, policy: Policy, view: NodeView, progress: reasons.Progress) -> Decision:
+    """Go on with a cycle that only the reason remembers: the node booted, or the journal is gone."""
+    rebooted = progress.boot != reasons.short_boot(seen.boot_id)
+    recipe = policy.recipes[progress.word.recipe]
+    if not progress.cycle or not progress.boot:
+        # The bare word of the old script is written just before its reboot, and says nothing of the boot: the node
+        # is proven by its mounts and checks alone, and never rebooted on this word.
+        phase = Phase.MOUNTING
+    elif recipe.reboot:
+        phase = Phase.MOUNTING if rebooted else Phase.REBOOTING
+    else:
+        phase = Phase.UNMOUNTING
+    cycle = _cycle(seen, view, progress.word, phase, image=progress.image, wave=progress.wave)
+    cycle = replace(cycle, id=progress.cycle or _new_id(state, policy), prior=progress.prior, announced=rebooted)
+    state = replace(state, cycle=cycle, prior="")
+    if state.distrust and phase is not Phase.MOUNTING:
+        return hold(state, seen, policy, "the agent's journal of this boot could not be read in mid-cycle")
+    kind = EventKind.BOOTED if rebooted and recipe.reboot else EventKind.PHASE_ENTERED
+    title = "Booted" if kind is EventKind.BOOTED else f"Entered {phase}"
+    message = f"boot {reasons.short_boot(seen.boot_id)}, image {seen.image or 'not named'}; going on with {phase}"
+    return Decision(record.note(state, seen, policy, kind, title, message), (), message)
+
+
+def _adopt_hold(state: State, seen: Observation, policy: Policy, sentence: str, cycle_id: str) -> Decision:
+    word = policy.dialect.words[0]  # a hold does not say which recipe it stopped, and nothing depends on it
+    cycle = Cycle(
+        id=cycle_id,
+        recipe=word.recipe,
+        trigger=word.trigger,
+        phase=Phase.HELD,
+        entered_s=seen.now_s,
+        started_at=0.0,
+        hold=sentence,
+        hold_shown=True,
+    )
+    return Decision(replace(state, cycle=cycle), (), sentence)
+
+
+def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
+    """The node is not drained: drain it when its checks say so, and nobody else is at work on it."""
+    if state.health_drained:
+        state = replace(state, health_drained=False, health_permit="")
+        state = record.note(state, seen, policy, EventKind.HEALTH_RESUMED, "Node resumed", "every check passes again")
+    if seen.health.verdict is not Verdict.UNHEALTHY:
+        if state.health_permit and seen.health.verdict is Verdict.HEALTHY:
+            return Decision(replace(state, health_permit=""), (ReleasePermit(state.health_permit),))
+        return Decision(state)
+    line = _health_line(seen.health, policy)
+    if states.is_foreign_operation(view.flags) or {"DOWN", "FAIL"} & view.flags:
+        return Decision(state, (), f"unhealthy, but the node is {states.text(view.flags)} already: {line}")
+    if not (policy.acts and policy.drains):
+        return Decision(state, (), f"observing only: would drain with {line!r}")
+    return _drain(state, seen, policy, line)
+
+
+def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decision:
+    if seen.now_s < state.health_retry_s:
+        return Decision(state, (), f"draining: {line}")
+    name = state.health_permit or f"health-{_new_id(state, policy)}"
+    state = replace(state, health_permit=name)
+    granted, actions, why = permit(seen, policy, Purpose.HEALTH, name, "", "")
+    if not granted:
+        return Decision(state, actions, f"unhealthy ({line}); {why}")
+    state = replace(state, health_retry_s=seen.now_s + policy.retry_s)
+    return Decision(state, (DrainForHealth(line),), f"draining: {line}")
+
+
+def _health_line(health: HealthFacts, policy: Policy) -> str:
+    return reasons.write_health([(f.check, f.message) for f in health.failing], policy.dialect.health_prefix)
+
+
+def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
+    """The node is drained by a check of ours: keep the reason true, and resume when every check passes."""
+    if not state.health_drained:
+        state = replace(state, health_drained=True)
+        state = record.note(state, seen, policy, EventKind.HEALTH_DRAINED, "Node drained", view.reason)
+    if not (policy.acts and policy.drains):
+        return Decision(state, (), f"observing only: drained with {view.reason}")
+    if seen.now_s < state.health_retry_s:
+        return Decision(state, (), view.reason)
+    if seen.health.verdict is Verdict.UNHEALTHY:
+        return _keep_reason_true(state, seen, policy, view)
+    why = not_passed(seen.health, since_s=0.0)
+    state = replace(state, health_retry_s=seen.now_s + policy.retry_s)
+    if why is not None:
+        # Some checks are only run for a resume.
+        return Decision(state, (RunChecks(),) if seen.health.oldest_s is None else (), f"{view.reason}; {why}")
+    return Decision(state, (Resume(),), "every check passes again: resuming")
+
+
+def _keep_reason_true(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
+    line = _health_line(seen.health, policy)
+    if reasons.is_same(line, view.reason):
+        return Decision(state, (), line)
+    state = replace(state, health_retry_s=seen.now_s + policy.health_update_s)
+    return Decision(state, (WriteReason(line),), line)

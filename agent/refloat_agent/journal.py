@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: the agent's state in one JSON file, written before anything is done (write, fsync, rename, fsync)."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from refloat_agent.state import State, after_boot, initial
+from refloat_contract.errors import Corrupt
+from refloat_service import atomic
+
+VERSION: Final = 1
+log = structlog.get_logger(__name__)
+
+
+class Page(BaseModel):
+    """The file: a version, the node it belongs to, and the state."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = VERSION
+    node: str
+    state: State
+
+
+_PAGE: Final = TypeAdapter(Page)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal of one node."""
+
+    path: Path
+    node: str
+
+    async def load(self, boot_id: str) -> State:
+        """The state to start from in this boot.
+
+        An absent journal gives an empty state; one of another boot is history. One that cannot be read is set aside,
+        and the state distrusts what it may have held.
+
+        Raises:
+            Transient: the file may exist, but the disk did not answer.
+        """
+        nonce = secrets.token_hex(3)
+        data = await asyncio.to_thread(atomic.read, self.path)
+        if data is None:
+            return initial(boot_id, nonce)
+        try:
+            state = self._parse(data)
+        except Corrupt as error:
+            aside = self.path.with_suffix(f".corrupt-{nonce}")
+            log.error("journal_corrupt", error=str(error), kept_as=str(aside))  # noqa: TRY400 - the sentence says it all
+            await asyncio.to_thread(self.path.rename, aside)
+            return replace(initial(boot_id, nonce), distrust=True)
+        return state if state.boot_id == boot_id else after_boot(state, boot_id, nonce)
+
+    def _parse(self, data: bytes) -> State:
+        try:
+            page = _PAGE.validate_json(data)
+        except ValidationError as error:
+            raise Corrupt(f"{self.path}: {error.error_count()} fields cannot be read") from error
+        if page.node != self.node:
+            raise Corrupt(f"{self.path} is the journal of node {page.node}, this is {self.node}")
+        return page.state
+
+    async def save(self, state: State) -> None:
+        """Make the state durable.
+
+        Raises:
+            Transient: the disk is full, read-only or broken.
+        """
+        data = Page(node=self.node, state=state).model_dump_json().encode()
+        await asyncio.to_thread(atomic.write, self.path, data)

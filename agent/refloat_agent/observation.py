@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the loop sees before it decides. None always means "not looked at, or could not be told": never "nothing"."""
+
+from dataclasses import dataclass, field
+
+from refloat_agent.actions import Action
+from refloat_contract.messages import Failure
+from refloat_contract.words import Verdict
+from refloat_slurm.gateway import Job, NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmFacts:
+    """The node as Slurm shows it. ``fresh``: read from slurmctld for this very decision."""
+
+    view: NodeView
+    fresh: bool
+    age_s: float = 0.0
+    from_feed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepProcess:
+    """A slurmstepd on this node, and its title, which names the job step."""
+
+    pid: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFacts:
+    """One configured storage: whether anything is mounted there, and whether it is the right thing."""
+
+    name: str
+    mounted: bool
+    right: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """One configured service."""
+
+    name: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFacts:
+    """The damped verdict, and what each gating check last found."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    failing: tuple[Failure, ...] = ()
+    unknown: tuple[Failure, ...] = ()
+    oldest_s: float | None = None
+    """When the oldest of the latest results was made (CLOCK_BOOTTIME); None while a check has not run yet."""
+    raw_failing: tuple[Failure, ...] = ()
+    """What failed at the latest look, undamped: damping may keep a node in service, it never puts one back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitFacts:
+    """What the coordinator said. ``coordinator``: True present, False absent, None not known yet."""
+
+    coordinator: bool | None = False
+    granted: str = ""
+    denied: str = ""
+    denied_why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOutcome:
+    """How an action ended since the last decision."""
+
+    action: Action
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that a decision may depend on. Times are seconds of CLOCK_BOOTTIME; ``wall_ns`` is for the record only."""
+
+    now_s: float
+    wall_ns: int
+    boot_id: str
+    slurm: SlurmFacts | None = None
+    slurm_error: str = ""
+    jobs: tuple[Job, ...] | None = None
+    steps: tuple[StepProcess, ...] | None = None
+    storage: tuple[StorageFacts, ...] | None = None
+    services: tuple[ServiceFacts, ...] | None = None
+    registered: bool | None = None
+    """Whether slurmd has registered this boot with slurmctld."""
+    health: HealthFacts = field(default_factory=HealthFacts)
+    permit: PermitFacts = field(default_factory=PermitFacts)
+    outcomes: tuple[ActionOutcome, ...] = ()
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What the next decision needs to look at closely; everything else is too dear to look at every time."""
+
+    slurm: bool = False
+    jobs: bool = False
+    steps: bool = False
+    storage: bool = False
+    services: bool = False
+    registered: bool = False

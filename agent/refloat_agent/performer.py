@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perform actions beside the loop: one at a time per lane, each outcome kept for the next observation.
+
+The machine emits an action at every look until its goal is met, so an action whose lane is busy is simply dropped.
+Mounting and unmounting share a lane, and so do all writes to Slurm: they never overtake each other.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from refloat_agent import actions
+from refloat_agent.actions import Action
+from refloat_agent.observation import ActionOutcome
+from refloat_agent.ports import Commands, Health, Mounts, Power, Reporter, Services, SlurmNode
+from refloat_contract.errors import RefloatError
+from refloat_slurm.gateway import Change
+
+log = structlog.get_logger(__name__)
+
+LANES: Final[dict[type[Action], str]] = {
+    actions.AskPermit: "permit",
+    actions.ReleasePermit: "permit-release",
+    actions.StopServices: "services",
+    actions.StartServices: "services",
+    actions.Unmount: "storage",
+    actions.Mount: "storage",
+    actions.RunCommands: "commands",
+    actions.Reboot: "power",
+    actions.RunChecks: "checks",
+    actions.TakeDown: "slurm",
+    actions.WriteReason: "slurm",
+    actions.DrainForHealth: "slurm",
+    actions.Resume: "slurm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The adapters that actions are performed through."""
+
+    slurm: SlurmNode
+    mounts: Mounts
+    services: Services
+    power: Power
+    commands: Commands
+    health: Health
+    reporter: Reporter
+
+
+@dataclass(slots=True)
+class Performer:
+    """Starts actions as tasks of the daemon's group, and collects how they ended."""
+
+    effects: Effects
+    tasks: asyncio.TaskGroup
+    wake: Callable[[], None]
+    _busy: dict[str, Action] = field(default_factory=dict)
+    _outcomes: list[ActionOutcome] = field(default_factory=list)
+
+    def perform(self, wanted: Iterable[Action]) -> None:
+        """Start every action whose lane is free."""
+        for action in wanted:
+            lane = LANES[type(action)]
+            if lane not in self._busy:
+                self._busy[lane] = action
+                self.tasks.create_task(self._run(lane, action), name=f"action {lane}")
+
+    def take(self) -> tuple[ActionOutcome, ...]:
+        """How actions ended since the last call."""
+        outcomes, self._outcomes = tuple(self._outcomes), []
+        return outcomes
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """The lanes where an action is under way."""
+        return frozenset(self._busy)
+
+    async def _run(self, lane: str, action: Action) -> None:
+        quiet = isinstance(action, actions.AskPermit | actions.RunChecks)
+        (log.debug if quiet else log.info)("action", action=repr(action))
+        error = ""
+        try:
+            await self._dispatch(action)
+        except RefloatError as failure:
+            error = str(failure)
+            log.warning("action_failed", action=repr(action), error=error)
+        finally:
+            del self._busy[lane]
+        self._outcomes.append(ActionOutcome(action, error))
+        self.wake()
+
+    def _dispatch(self, action: Action) -> Coroutine[Any, Any, None]:  # noqa: C901 - one case per action
+        effects = self.effects
+        match action:
+            case actions.AskPermit(permit, purpose, recipe, wave):
+                return effects.reporter.ask(permit, purpose, recipe, wave)
+            case actions.ReleasePermit(permit):
+                return effects.reporter.release(permit)
+            case actions.StopServices():
+                return effects.services.stop()
+            case actions.StartServices():
+                return effects.services.start()
+            case actions.Unmount():
+                return effects.mounts.unmount()
+            case actions.Mount():
+                return effects.mounts.mount()
+            case actions.RunCommands(recipe):
+                return effects.commands.run(recipe)
+            case actions.Reboot():
+                return self._reboot()
+            case actions.RunChecks():
+                return effects.health.run_all()
+            case actions.TakeDown(reason):
+                return effects.slurm.update(Change.DOWN, reason)
+            case actions.WriteReason(reason) | actions.DrainForHealth(reason):
+                return effects.slurm.update(Change.DRAIN, reason)
+            case actions.Resume():
+                return effects.slurm.update(Change.RESUME)
+
+    async def _reboot(self) -> None:
+        # A stateless node forgets its spool: what can still be told is told now.
+        await self.effects.reporter.flush()
+        await self.effects.power.reboot()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drive the real loop and performer through the fake world, life after life, until the node has settled."""
+
+import asyncio
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import cast
+
+import fakes
+
+from refloat_agent.journal import Journal
+from refloat_agent.loop import Loop
+from refloat_agent.performer import Effects, Performer
+from refloat_agent.state import Policy, Recipe
+from refloat_contract.words import Phase
+
+RECIPES = MappingProxyType(
+    {
+        "reboot": Recipe("reboot", reboot=True, run=False),
+        "reconfigure": Recipe("reconfigure", reboot=False, run=True),
+    }
+)
+POLICY = Policy(
+    node="n1",
+    recipes=RECIPES,
+    poll_s=5.0,
+    retry_s=1.0,
+    deadlines_s=MappingProxyType(
+        {
+            Phase.STOPPING: 60.0,
+            Phase.UNMOUNTING: 60.0,
+            Phase.RUNNING: 60.0,
+            Phase.REBOOTING: 300.0,
+            Phase.MOUNTING: 60.0,
+            Phase.CHECKING: 60.0,
+            Phase.RESUMING: 60.0,
+        }
+    ),
+)
+
+
+async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) -> Loop:
+    effects = Effects(
+        slurm=fakes.FakeSlurm(world),
+        mounts=fakes.FakeMounts(world),
+        services=fakes.FakeServices(world),
+        power=fakes.FakePower(world),
+        commands=fakes.FakeCommands(world),
+        health=fakes.FakeHealth(world),
+        reporter=fakes.FakeReporter(world),
+    )
+    journal = fakes.FakeJournal(world)
+    return Loop(
+        policy=policy,
+        journal=cast("Journal", journal),
+        performer=Performer(effects, tasks, wake=lambda: None),
+        clock=fakes.FakeClock(world),
+        processes=fakes.FakeProcesses(world),
+        on_decision=lambda decision, seen: None,
+        state=await journal.load(world.boot_id),
+    )
+
+
+async def _life(world: fakes.World, policy: Policy, step: Callable[[fakes.World, Loop], bool], ticks: int) -> bool:
+    """One life of the agent; returns whether the node has settled."""
+    async with asyncio.TaskGroup() as tasks:
+        loop = await _loop(world, policy, tasks)
+        if world.checked_s is None:
+            await loop.performer.effects.health.run_all()
+        dark = 0
+        for _ in range(ticks):
+            await loop.tick()
+            for _ in range(4):
+                await asyncio.sleep(0)
+            world.advance(1.0)
+            if step(world, loop):
+                return True
+            dark += world.going_down
+            if dark > 2:
+                return False
+    return False
+
+
+def live(
+    world: fakes.World,
+    step: Callable[[fakes.World, Loop], bool],
+    *,
+    policy: Policy = POLICY,
+    lives: int = 12,
+    ticks: int = 400,
+) -> bool:
+    """Let the agent live, die and live again; True once ``step`` (called after every tick) says that it is settled."""
+    for _ in range(lives):
+        try:
+            if asyncio.run(_life(world, policy, step, ticks)):
+                return True
+        except* fakes.Killed:
+            pass
+        if world.going_down:
+            world.power_cycle()
+        world.advance(2.0)
+    return False

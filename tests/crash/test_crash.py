@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killed anywhere, it ends right: every kill point of a full cycle, and every pair of them."""
+
+from itertools import combinations
+
+import fakes
+import pytest
+from harness import live
+
+from refloat_agent.loop import Loop
+from refloat_contract.words import EventKind
+
+
+def _back_and_used(world: fakes.World, loop: Loop) -> bool:
+    return loop.state.cycle is None and world.jobs_started == 1 and not world.busy and not loop.state.outbox
+
+
+def _run(kills: frozenset[int], *, stateless: bool, reason: str) -> fakes.World:
+    world = fakes.World(kills=kills, stateless=stateless, job_until_s=104.0)
+    world.admin(drain=True, reason=reason)
+    world.queued = True
+    assert live(world, _back_and_used), world.trace
+    return world
+
+
+def _assert_right(world: fakes.World, *, reboots: int) -> None:
+    assert world.violations == [], world.trace
+    assert (world.reboots, world.resumes) == (reboots, 1), world.trace
+    assert world.mounted, world.trace
+    assert world.service, world.trace
+    assert [e.kind for e in world.events.values()].count(EventKind.RESUMED) == 1, world.trace
+
+
+RECIPES = [("reboot image=compute-1", 1), ("gpfs-restart", 0)]
+DISKS = [pytest.param(True, id="stateless"), pytest.param(False, id="stateful")]
+
+
+@pytest.mark.parametrize("stateless", DISKS)
+@pytest.mark.parametrize(("reason", "reboots"), RECIPES)
+def test_a_cycle_that_nobody_kills_ends_right(reason: str, reboots: int, *, stateless: bool) -> None:
+    world = _run(frozenset(), stateless=stateless, reason=reason)
+
+    _assert_right(world, reboots=reboots)
+    assert world.boundaries > 20
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("stateless", DISKS)
+@pytest.mark.parametrize(("reason", "reboots"), RECIPES)
+def test_killed_at_every_point_and_every_pair_of_points_it_ends_right(
+    reason: str, reboots: int, *, stateless: bool
+) -> None:
+    points = range(1, _run(frozenset(), stateless=stateless, reason=reason).boundaries + 1)
+    campaign = [frozenset({one}) for one in points] + [frozenset(pair) for pair in combinations(points, 2)]
+
+    for kills in campaign:
+        _assert_right(_run(kills, stateless=stateless, reason=reason), reboots=reboots)
