@@ -1,14 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check is: pure `judge` functions that make a Finding of facts, and the record that configures one."""
+"""What a check is: pure `judge` functions that make a Finding of facts, and the records that they speak in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from refloat_contract.words import Status
 
 NO_MEASURES: Final[Mapping[str, float]] = MappingProxyType({})
+
+AbsolutePath = Annotated[str, Field(pattern=r"^/", description="Absolute path.")]
+
+
+class Severity(StrEnum):
+    """What a failed check may do to its node."""
+
+    DRAIN = "drain"
+    WARN = "warn"
+
+
+class When(StrEnum):
+    """When a check is looked at: on its interval and before a resume, or only before a resume."""
+
+    ALWAYS = "always"
+    RESUME = "resume"
+
+
+class Limits(BaseModel):
+    """What a check measures against: the keys of its TOML table beside the ones that every check has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +53,29 @@ class Result:
     finding: Finding
     at_s: float
     duration_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the result as what JSON can say; the keys are part of the command line's promise."""
+        return {
+            "check": self.finding.check,
+            "status": self.finding.status.value,
+            "message": self.finding.message,
+            "measures": dict(self.finding.measures),
+            "at_s": self.at_s,
+            "duration_s": self.duration_s,
+        }
+
+
+def passed(check: str, message: str, **measures: float) -> Finding:
+    """Find the check OK."""
+    return Finding(check, Status.OK, message, measures)
+
+
+def failed(check: str, message: str, **measures: float) -> Finding:
+    """Find the check FAILED: what was measured breaks what was asked for."""
+    return Finding(check, Status.FAILED, message, measures)
+
+
+def unknown(check: str, message: str, **measures: float) -> Finding:
+    """Find the check UNKNOWN: it could not be looked at, which proves neither health nor fault."""
+    return Finding(check, Status.UNKNOWN, message, measures)

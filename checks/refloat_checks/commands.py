@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a command's exit status and output."""
+
+from fnmatch import fnmatchcase
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from refloat_checks.api import Finding, Limits, failed, passed, unknown
+from refloat_checks.facts import Facts
+from refloat_service import commands
+from refloat_service.commands import Completed
+
+# exec(2) of a program on a hung filesystem never returns, and asyncio waits for it in the loop. So a program that is
+# surely there is started, and that one executes the real one; 126 and 127 are its words for "cannot".
+LAUNCHER: Final = ("/usr/bin/env", "--")
+_CANNOT_RUN: Final = frozenset({126, 127})
+OUTPUT_CAP_BYTES: Final = 1 << 20
+DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
+
+
+class CommandLimits(Limits):
+    """What a command must answer."""
+
+    argv: tuple[str, ...] = Field(min_length=1, description="The program and its arguments; never a shell line.")
+    exit_status: int = Field(0, ge=0, le=255, description="The exit status that means all is well.")
+    output: str | None = Field(None, description="Glob that at least one line of its standard output must match.")
+
+    @field_validator("argv")
+    @classmethod
+    def _is_a_program(cls, argv: tuple[str, ...]) -> tuple[str, ...]:
+        return valid_program(argv)
+
+
+def valid_program(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what the launcher would take for something else than a program."""
+    if not argv[0] or "=" in argv[0] or any("\0" in word for word in argv):
+        raise ValueError(f"{argv[0]!r} is not a program's name")
+    return argv
+
+
+def judge(done: Completed, limits: CommandLimits, name: str) -> Finding:
+    """Compare how a command ended and what it said with what is asked for."""
+    program = limits.argv[0]
+    if done.returncode != limits.exit_status:
+        if reason := not_run(done):
+            return unknown(name, f"{program} {reason}")
+        said = f": {done.complaint}" if (done.stdout + done.stderr).strip() else ""
+        return failed(name, f"{program} ended with {done.returncode} (should be {limits.exit_status}){said}")
+    if limits.output is not None and not any(fnmatchcase(line, limits.output) for line in done.stdout.splitlines()):
+        return failed(name, f"{program} printed no line like {limits.output}")
+    return passed(name, f"{program} ended with {done.returncode}")
+
+
+def not_run(done: Completed) -> str:
+    """Say why a command gave no answer of its own, or nothing if it did."""
+    if done.returncode < 0:
+        return f"was killed by signal {-done.returncode}"
+    return f"cannot be run: {done.complaint}" if done.returncode in _CANNOT_RUN else ""
+
+
+async def run(argv: tuple[str, ...]) -> Completed:
+    """Run a check's command to its end; whoever cancels this kills it with all its children."""
+    return await commands.run((*LAUNCHER, *argv), deadline_s=DEADLINE_S, cap_bytes=OUTPUT_CAP_BYTES)
+
+
+async def look(facts: Facts, limits: CommandLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
+    """Run the command."""
+    return judge(await run(limits.argv), limits, name)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pool of disposable helpers: the only way in which a check may touch a filesystem that could hang."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from refloat_checks.helper import Helper
+from refloat_contract.errors import Transient
+
+WORKER: Final = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_name("probe_worker.py")))
+DEADLINE_S: Final = 300.0  # a backstop: a check's own deadline cancels its probe long before
+_CLOSE_GRACE_S: Final = 1.0
+
+
+class Unanswered(Transient):
+    """A filesystem did not answer within its deadline, or one that was asked before still has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What statvfs says of a filesystem; free is what an ordinary user may still write."""
+
+    size_kb: int
+    free_kb: int
+    used_kb: int
+    inodes: int
+    inodes_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What stat says of a file."""
+
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A key that was probed and has not answered yet, and since how many seconds."""
+
+    key: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """The pool's counters, for `refloat status`. Abandoned helpers were killed and have not ended yet."""
+
+    helpers: int
+    idle: int
+    abandoned: int
+    abandoned_ever: int
+    started_ever: int
+    silent: tuple[Silence, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One key's way to its filesystem: one probe at a time, none while an abandoned one is still out."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lost: Helper | None = None
+    asked_s: float = 0.0
+
+
+class ProbePool:
+    """Runs probes in at most ``helpers`` processes, one outstanding probe per key.
+
+    A probe that is not answered within ``patience_s`` no longer counts as one of the ``helpers``, so that ten hung
+    mounts do not delay the eleventh; at most ``max_abandoned`` processes are set aside so. Past its deadline, or when
+    its asker is cancelled, the helper is killed, not waited for, and its key refuses probes until the helper ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        helpers: int = 2,
+        max_abandoned: int = 8,
+        patience_s: float = 0.25,
+        root: Path = Path("/"),
+        argv: Sequence[str] = WORKER,
+    ) -> None:
+        self._argv = tuple(argv)
+        self._root = str(root)
+        self._most = helpers
+        self._max_abandoned = max_abandoned
+        self._patience_s = patience_s
+        self._slots = asyncio.Semaphore(helpers)
+        self._all: set[Helper] = set()
+        self._idle: list[Helper] = []
+        self._aside: set[Helper] = set()  # slow or abandoned, and no longer counted among the slots
+        self._lost: set[Helper] = set()  # abandoned: killed, and not ended yet
+        self._lanes: dict[str, _Lane] = {}
+        self._abandoned_ever = 0
+        self._started_ever = 0
+
+    async def statvfs(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> Usage:
+        """Measure the filesystem that holds ``path``.
+
+        Like every probe it raises OSError as the kernel gave it, and Transient when there was no answer.
+        """
+        return Usage(**await self._ask("statvfs", key or path, deadline_s, path))
+
+    async def stat(
+        self, path: str, deadline_s: float = DEADLINE_S, *, follow: bool = True, key: str | None = None
+    ) -> FileStat:
+        """Describe the file at ``path``, or with ``follow=False`` the link that it is."""
+        return FileStat(**await self._ask("stat", key or path, deadline_s, path, follow))
+
+    async def read(
+        self, path: str, deadline_s: float = DEADLINE_S, *, cap_bytes: int = 1, key: str | None = None
+    ) -> bytes:
+        """Read the first ``cap_bytes`` of a file."""
+        text: str = await self._ask("read", key or path, deadline_s, path, cap_bytes)
+        return text.encode("latin-1")
+
+    async def list(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> bool:
+        """Read a directory: whether it holds anything."""
+        return bool(await self._ask("list", key or path, deadline_s, path))
+
+    async def write(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> None:
+        """Write, sync, read back and remove a small file in the directory ``path``."""
+        await self._ask("write", key or path, deadline_s, path)
+
+    async def uid(self, user: str, deadline_s: float = DEADLINE_S) -> int:
+        """Find a user's number; the lookup may ask LDAP, which can hang as a filesystem can."""
+        return int(await self._ask("uid", f"user {user}", deadline_s, user))
+
+    def state(self) -> PoolState:
+        """Count the helpers."""
+        now = asyncio.get_running_loop().time()
+        silent = (Silence(key, now - lane.asked_s) for key, lane in self._lanes.items() if lane.lost is not None)
+        return PoolState(
+            helpers=len(self._all),
+            idle=len(self._idle),
+            abandoned=len(self._lost),
+            abandoned_ever=self._abandoned_ever,
+            started_ever=self._started_ever,
+            silent=tuple(silent),
+        )
+
+    async def aclose(self) -> None:
+        """Kill all helpers and wait a moment for those that can die; the rest go when their filesystem answers."""
+        helpers = tuple(self._all)
+        for helper in helpers:
+            helper.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_GRACE_S):
+                for helper in helpers:
+                    await helper.reaped.wait()
+        for helper in helpers:
+            helper.forget()
+        self._all.clear()
+
+    async def _ask(self, look: str, key: str, deadline_s: float, *arguments: object) -> Any:
+        lane = self._lanes.setdefault(key, _Lane())
+        try:
+            async with asyncio.timeout(deadline_s):
+                said = await self._ask_in_lane(look, key, lane, arguments)
+        except TimeoutError as error:
+            if lane.lost is None:
+                raise Unanswered(f"{key} was not probed: no probe helper was free for {deadline_s:g} s") from error
+            raise Unanswered(f"{key} did not answer within {deadline_s:g} s") from error
+        if "errno" in said:
+            raise OSError(said["errno"], said["error"])
+        return said["value"]
+
+    async def _ask_in_lane(self, look: str, key: str, lane: _Lane, arguments: tuple[object, ...]) -> Mapping[str, Any]:
+        self._refuse_if_lost(key, lane)
+        async with lane.lock:
+            self._refuse_if_lost(key, lane)
+            async with self._lent(lane) as helper:
+                lane.asked_s = asyncio.get_running_loop().time()
+                return await self._answer_of(helper, helper.ask(look, (self._root, *arguments)))
+
+    def _refuse_if_lost(self, key: str, lane: _Lane) -> None:
+        if lane.lost is not None:
+            for_s = asyncio.get_running_loop().time() - lane.asked_s
+            raise Unanswered(f"{key} has not answered for {for_s:.0f} s")
+
+    async def _answer_of(self, helper: Helper, answer: asyncio.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
+        done, _ = await asyncio.wait({answer}, timeout=self._patience_s)
+        if not done and len(self._aside) < self._max_abandoned:
+            self._aside.add(helper)
+            self._slots.release()
+        return await answer
+
+    @contextlib.asynccontextmanager
+    async def _lent(self, lane: _Lane) -> AsyncIterator[Helper]:
+        stuck = len(self._lost - self._aside)
+        if stuck >= self._most:
+            raise Unanswered(f"not probed: all {stuck} probe helpers hang in other filesystems")
+        await self._slots.acquire()
+        try:
+            helper = self._idle.pop() if self._idle else self._start()
+        except BaseException:
+            self._slots.release()
+            raise
+        try:
+            yield helper
+        except asyncio.CancelledError:
+            self._abandon(helper, lane)
+            raise
+        except BaseException:
+            helper.kill()
+            self._release(helper)
+            raise
+        self._take_back(helper)
+
+    def _start(self) -> Helper:
+        helper = Helper(self._argv, self._ended)
+        self._all.add(helper)
+        self._started_ever += 1
+        return helper
+
+    def _take_back(self, helper: Helper) -> None:
+        self._release(helper)
+        if not helper.alive:
+            return
+        if len(self._idle) < self._most:
+            self._idle.append(helper)
+        else:
+            helper.kill()
+
+    def _abandon(self, helper: Helper, lane: _Lane) -> None:
+        # Past the deadline, or nobody wants the answer any more. The place it took comes back when it has ended.
+        helper.kill()
+        if not helper.alive:
+            self._release(helper)
+            return
+        lane.lost = helper
+        self._lost.add(helper)
+        self._abandoned_ever += 1
+
+    def _release(self, helper: Helper) -> None:
+        if helper in self._aside:
+            self._aside.remove(helper)
+        else:
+            self._slots.release()
+
+    def _ended(self, helper: Helper) -> None:
+        self._all.discard(helper)
+        if helper in self._idle:
+            self._idle.remove(helper)
+        if helper not in self._lost:
+            return
+        self._lost.remove(helper)
+        self._release(helper)
+        for lane in self._lanes.values():
+            if lane.lost is helper:
+                lane.lost = None

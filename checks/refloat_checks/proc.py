@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read what the kernel tells of mounts, processes and links: parsers, and blocking readers that take their roots."""
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
+_READ_BYTES: Final = 1 << 20
+_KTHREADD: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Where the facts are read: the running system by default, a fixture or an offline tree else."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    root: Path = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the mount table. Options are those of the mount and of its filesystem; read-only if either is."""
+
+    point: str
+    source: str
+    fstype: str
+    options: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process. `argv` is empty for kernel threads and zombies; `cmdline` is it with blanks between."""
+
+    pid: int
+    ppid: int
+    uid: int
+    state: str
+    comm: str
+    argv: tuple[str, ...]
+
+    @property
+    def argv0(self) -> str:
+        """Its title's first word as ps would show it; kernel threads in brackets."""
+        return self.argv[0] if self.argv else f"[{self.comm}]"
+
+    @property
+    def cmdline(self) -> str:
+        """Its whole title as ps would show it."""
+        return " ".join(self.argv) if self.argv else f"[{self.comm}]"
+
+    @property
+    def is_alive(self) -> bool:
+        """False for a zombie, which runs no more."""
+        return self.state not in {"Z", "X", "x"}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device. `None`: its driver does not say (many do not while the link is down)."""
+
+    name: str
+    operstate: str
+    carrier: bool | None
+    speed_mbps: int | None
+
+
+def unescape(text: str) -> str:
+    r"""Undo the kernel's octal escapes (`\040` is a blank) in a mount table's field."""
+    if "\\" not in text:
+        return text
+    return os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), os.fsencode(text)))
+
+
+def parse_mountinfo(text: str) -> tuple[Mount, ...]:
+    """Parse `/proc/PID/mountinfo` (proc(5)), in mount order: later mounts cover earlier ones.
+
+    Raises ValueError for a line that is not of that form.
+    """
+    return tuple(_parse_mountinfo_line(line) for line in text.split("\n") if line)
+
+
+def _parse_mountinfo_line(line: str) -> Mount:
+    before, dash, after = line.partition(" - ")
+    match before.split(" "), after.split(" "):
+        case [_id, _parent, _device, _root, point, of_mount, *_], [fstype, source, of_filesystem, *_] if dash:
+            options = frozenset((*of_mount.split(","), *of_filesystem.split(",")))
+            return Mount(unescape(point), unescape(source), unescape(fstype), _with_one_of_ro_and_rw(options))
+    raise ValueError(f"not a line of mountinfo: {line!r}")
+
+
+def _with_one_of_ro_and_rw(options: frozenset[str]) -> frozenset[str]:
+    return options - {"rw"} if "ro" in options else options
+
+
+def parse_mounts(text: str) -> tuple[Mount, ...]:
+    """Parse `/proc/mounts` or an fstab-like table, in mount order."""
+    mounts = []
+    for line in filter(None, text.split("\n")):
+        match [unescape(field) for field in line.split()]:
+            case [source, point, fstype, options, *_]:
+                mounts.append(Mount(point, source, fstype, _with_one_of_ro_and_rw(frozenset(options.split(",")))))
+            case _:
+                raise ValueError(f"not a line of a mount table: {line!r}")
+    return tuple(mounts)
+
+
+def mount_at(mounts: tuple[Mount, ...], point: str) -> Mount | None:
+    """Find what is mounted at exactly this point: the last one, which covers the others."""
+    return next((mount for mount in reversed(mounts) if mount.point == point), None)
+
+
+def mount_over(mounts: tuple[Mount, ...], path: str) -> Mount | None:
+    """Find the mount that a path lies in, by its name alone: no filesystem is touched, so links are not followed."""
+    best = None
+    for mount in mounts:
+        below = mount.point.rstrip("/") + "/"
+        if (path == mount.point or path.startswith(below)) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def parse_stat(text: str) -> tuple[str, str, int]:
+    """Parse `/proc/PID/stat`: comm, state, parent. A comm may hold blanks and brackets."""
+    start, end = text.index("("), text.rindex(")")
+    fields = text[end + 2 :].split(" ", 2)
+    return text[start + 1 : end], fields[0], int(fields[1])
+
+
+def parse_cmdline(data: bytes) -> tuple[str, ...]:
+    """Parse `/proc/PID/cmdline`; a title that a process wrote over it may lack the NULs and be padded with them."""
+    text = data.decode(errors="surrogateescape").rstrip("\0")
+    return tuple(text.split("\0")) if text else ()
+
+
+def read_mounts(roots: Roots) -> tuple[Mount, ...]:
+    """Read the mount table of our own namespace."""
+    try:
+        return parse_mountinfo(read_text(roots.proc / "self" / "mountinfo"))
+    except FileNotFoundError:
+        return parse_mounts(read_text(roots.proc / "mounts"))
+
+
+def read_processes(roots: Roots) -> tuple[Process, ...]:
+    """Read the process table once; processes that end meanwhile are left out."""
+    table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = []
+        for name in os.listdir(table):  # noqa: PTH208 - of an open directory
+            if name.isdigit():
+                # The process ended between the listing and the reading.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    found.append(_read_process(table, name))
+        return tuple(found)
+    finally:
+        os.close(table)
+
+
+def _read_process(table: int, name: str) -> Process:
+    comm, state, parent = parse_stat(_read_at(table, f"{name}/stat").decode(errors="surrogateescape"))
+    pid = int(name)
+    if _KTHREADD in {pid, parent}:
+        return Process(pid, parent, 0, state, comm, ())
+    argv = parse_cmdline(_read_at(table, f"{name}/cmdline"))
+    return Process(pid, parent, _read_uid(table, name), state, comm, argv)
+
+
+def _read_uid(table: int, name: str) -> int:
+    # The owner of /proc/PID is the effective user, but root for a process that may not dump core (proc(5)).
+    owner = os.stat(name, dir_fd=table).st_uid
+    if owner != 0:
+        return owner
+    status = _read_at(table, f"{name}/status")
+    line = status[status.index(b"\nUid:") + 5 :].split(None, 2)
+    return int(line[1])
+
+
+def _read_at(directory: int, name: str) -> bytes:
+    place = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        parts = []
+        while block := os.read(place, _READ_BYTES):
+            parts.append(block)
+        return b"".join(parts)
+    finally:
+        os.close(place)
+
+
+def read_text(path: Path) -> str:
+    """Read a file of /proc or /sys as text; bytes that are not UTF-8 survive as surrogates."""
+    return path.read_bytes().decode(errors="surrogateescape")
+
+
+def read_link(roots: Roots, name: str) -> Link | None:
+    """Read a network device; None if there is none of that name."""
+    place = roots.sys / "class" / "net" / name
+    try:
+        operstate = read_text(place / "operstate").strip()
+    except FileNotFoundError:
+        return None
+    carrier, speed = _read_number(place / "carrier"), _read_number(place / "speed")
+    return Link(name, operstate, None if carrier is None else carrier == 1, speed if speed and speed > 0 else None)
+
+
+def _read_number(path: Path) -> int | None:
+    # EINVAL is the kernel's answer for a link that is down or a driver that does not know.
+    try:
+        return int(read_text(path))
+    except OSError:
+        return None

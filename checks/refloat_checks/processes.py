@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check that a process runs: by name, first argument or whole command line, and by owner."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
+from refloat_checks.api import Finding, Limits, failed, passed, unknown
+from refloat_checks.facts import Facts
+from refloat_checks.proc import Process
+
+_COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)
+
+
+class ProcessLimits(Limits):
+    """Which process must run; what is given of `process`, `argv0`, `pattern` and `user` must all fit."""
+
+    process: str | None = Field(None, description="Program name, as in `slurmd`: what pgrep or ps -C would find.")
+    argv0: str | None = Field(None, description="Glob for the first word of its title, as in `*/slurmd`.")
+    pattern: str | None = Field(None, description="Glob for its whole command line, as in `*java*-Dname=x*`.")
+    user: str | None = Field(None, description="Its owner, by name or number. Without it anybody's process counts.")
+    min_count: int = Field(1, ge=0, description="Least number of such processes.")
+    max_count: int | None = Field(None, ge=0, description="Largest number of such processes; 0: none may run.")
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if self.process is None and self.argv0 is None and self.pattern is None:
+            raise ValueError("one of the keys process, argv0 or pattern must say which process is meant")
+        if self.max_count is not None and self.max_count < self.min_count:
+            raise ValueError("max_count must not be less than min_count (to forbid a process: min_count = 0)")
+        return self
+
+
+def judge(processes: Iterable[Process], limits: ProcessLimits, uid: int | None, name: str) -> Finding:
+    """Count the processes that fit; `uid` is the number of `limits.user`, None if any owner will do."""
+    count = sum(1 for process in processes if _fits(process, limits, uid))
+    what = _what(limits)
+    if count < limits.min_count:
+        least = f" ({count} of at least {limits.min_count})" if limits.min_count > 1 else ""
+        return failed(name, f"{what} is not running{least}", processes=count)
+    if limits.max_count is not None and count > limits.max_count:
+        return failed(name, f"{what} runs {count} times (at most {limits.max_count})", processes=count)
+    return passed(name, f"{what} is running" if count else f"{what} is not running, as it should be", processes=count)
+
+
+def _fits(process: Process, limits: ProcessLimits, uid: int | None) -> bool:
+    return (
+        process.is_alive
+        and (uid is None or process.uid == uid)
+        and (limits.process is None or _is_named(process, limits.process))
+        and (limits.argv0 is None or fnmatchcase(process.argv0, limits.argv0))
+        and (limits.pattern is None or fnmatchcase(process.cmdline, limits.pattern))
+    )
+
+
+def _is_named(process: Process, wanted: str) -> bool:
+    if process.comm == wanted:
+        return True
+    # Daemons that rewrite their title put a colon behind their name, and all of it into the first word:
+    # "sshd: /usr/sbin/sshd -D".
+    if _program(process.argv0.split(" ", 1)[0].rstrip(":")) == wanted:
+        return True
+    # A script has its own name in the kernel, cut there, and its interpreter's in the title's first word.
+    script = process.argv[1] if len(process.argv) > 1 else ""
+    return process.comm == wanted[:_COMM_BYTES] and _program(script) == wanted
+
+
+def _program(word: str) -> str:
+    return word.rpartition("/")[2]
+
+
+def _what(limits: ProcessLimits) -> str:
+    what = limits.process or limits.argv0 or limits.pattern or ""
+    return f"{what} (of {limits.user})" if limits.user else what
+
+
+async def look(facts: Facts, limits: ProcessLimits, name: str) -> Finding:
+    """Look at the process table."""
+    uid = None
+    if limits.user is not None:
+        try:
+            uid = await facts.uid(limits.user)
+        except OSError as error:
+            return unknown(name, f"user {limits.user} cannot be looked up: {error.strerror}")
+    return judge(await facts.processes(), limits, uid, name)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kinds of check there are, and the checks that a configuration asks for."""
+
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from refloat_checks import commands, files, filesystems, mounts, network, plugins, processes
+from refloat_checks.api import Finding, Limits, Severity, When
+from refloat_checks.facts import Facts
+from refloat_contract.errors import Misconfigured
+
+ENTRY_POINTS: Final = "refloat.checks"
+# Any: each kind's look takes its own limits, and only its own kind's limits are ever given to it.
+Look = Callable[[Facts, Any, str], Awaitable[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of check: its word in the configuration, what it can be told, and how it looks."""
+
+    name: str
+    limits: type[Limits]
+    look: Look
+
+
+_SHIPPED: Final = (
+    Kind("mount", mounts.MountLimits, mounts.look),
+    Kind("filesystem", filesystems.FilesystemLimits, filesystems.look),
+    Kind("process", processes.ProcessLimits, processes.look),
+    Kind("link", network.LinkLimits, network.look),
+    Kind("file", files.FileLimits, files.look),
+    Kind("command", commands.CommandLimits, commands.look),
+    Kind("plugin", plugins.PluginLimits, plugins.look),
+)
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
+
+
+class CheckSpec(BaseModel):
+    """One check of the configuration. In TOML its limits stand beside these keys, in the same table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=64,
+        description="Unique name; it stands in the reason of a node that this check drained.",
+    )
+    kind: str = Field(alias="type", description="Kind of check.")
+    limits: SerializeAsAny[Limits] = Field(description="What it measures against.")
+    deadline_s: float = Field(10.0, gt=0, description="A look that takes longer finds UNKNOWN.")
+    interval_s: float = Field(60.0, gt=0, description="How often it is looked at, aligned to the wall clock.")
+    fail_after: int = Field(1, ge=1, description="So many FAILED in a row make the node unhealthy.")
+    pass_after: int = Field(1, ge=1, description="So many OK in a row make it healthy again.")
+    severity: Severity = Field(Severity.DRAIN, description='`"drain"`, or `"warn"`: reported, but never drains.')
+    when: When = Field(When.ALWAYS, description='`"always"`, or `"resume"`: only before the node goes back to service.')
+    enabled: bool = Field(default=True, description="false: not looked at, as if it were not there.")
+
+
+_OWN_KEYS: Final = frozenset(CheckSpec.model_fields) - {"kind", "limits"} | {"type"}
+
+
+def build(tables: Iterable[Mapping[str, Any]]) -> list[CheckSpec]:
+    """Build the checks of a configuration's `[[check]]` tables.
+
+    Raises Misconfigured that says everything that is wrong with them, one line for each fault.
+    """
+    specs: list[CheckSpec] = []
+    faults: list[str] = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            specs.append(_build_one(table, _where(table, number)))
+        except Misconfigured as error:
+            faults.append(str(error))
+    names = [spec.name for spec in specs]
+    faults += [f"check {name!r}: the name is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if faults:
+        raise Misconfigured("\n".join(faults))
+    return specs
+
+
+def _where(table: Mapping[str, Any], number: int) -> str:
+    name = table.get("name")
+    return f"check {name!r}" if isinstance(name, str) and name else f"check number {number} (without a name)"
+
+
+def _build_one(table: Mapping[str, Any], where: str) -> CheckSpec:
+    kind = find_kind(table.get("type"), where)
+    own = {key: value for key, value in table.items() if key in _OWN_KEYS}
+    rest = {key: value for key, value in table.items() if key not in _OWN_KEYS}
+    known = sorted(_OWN_KEYS | set(kind.limits.model_fields))
+    faults: list[str] = []
+    limits = spec = None
+    try:
+        limits = kind.limits.model_validate(rest)
+    except ValidationError as error:
+        faults += _faults(error, where, known)
+    try:
+        # Also when the limits are wrong, so that all that is wrong is said at once.
+        spec = CheckSpec.model_validate({**own, "limits": limits or Limits()})
+    except ValidationError as error:
+        faults += _faults(error, where, known)
+    if limits is None or spec is None:
+        raise Misconfigured("\n".join(faults))
+    return spec
+
+
+def _faults(error: ValidationError, where: str, known: list[str]) -> list[str]:
+    return [_fault(detail, where, known) for detail in error.errors(include_url=False, include_context=False)]
+
+
+def _fault(detail: Mapping[str, Any], where: str, known: list[str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key {key!r}{_nearest(key, known)}"
+        case "missing":
+            return f"{where}: the key {key!r} is missing"
+        case _ if key:
+            return f"{where}: {key} = {detail['input']!r}: {_sentence(detail['msg'])}"
+        case _:
+            return f"{where}: {_sentence(detail['msg'])}"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known are: {', '.join(known)})"
+
+
+def find_kind(word: object, where: str) -> Kind:
+    """Find a kind of check by its word: ours, or one that an installed package offers.
+
+    Raises Misconfigured, which names the nearest known one.
+    """
+    if word is None:
+        raise Misconfigured(f"{where}: the key 'type' is missing (one of: {', '.join(KINDS)})")
+    if not isinstance(word, str):
+        raise Misconfigured(f"{where}: type = {word!r}: a string is wanted")
+    if word in KINDS:
+        return KINDS[word]
+    others = entry_points(group=ENTRY_POINTS)
+    if word not in others.names:
+        raise Misconfigured(f"{where}: unknown type {word!r}{_nearest(word, sorted({*KINDS, *others.names}))}")
+    try:
+        found = others[word].load()
+    except (ImportError, AttributeError) as error:
+        raise Misconfigured(f"{where}: type {word!r} cannot be loaded from {others[word].value}: {error}") from error
+    if not isinstance(found, Kind):
+        raise Misconfigured(f"{where}: type {word!r}: {others[word].value} is not a refloat_checks.registry.Kind")
+    return found
+
+
+def look_of(spec: CheckSpec) -> Look:
+    """Give what looks for this check."""
+    return find_kind(spec.kind, f"check {spec.name!r}").look

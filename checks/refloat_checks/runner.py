@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one runner of checks: deadline, concurrency, output cap, duration, and UNKNOWN for all that goes wrong."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from typing import Final
+
+import structlog
+
+from refloat_checks.api import Finding, Result, When, unknown
+from refloat_checks.facts import Facts
+from refloat_checks.registry import CheckSpec, Look, look_of
+from refloat_contract.errors import RefloatError
+
+MESSAGE_CAP: Final = 400
+CONCURRENCY: Final = 16
+PATIENCE_S: Final = 0.5
+log = structlog.get_logger()
+
+
+def boottime_s() -> float:
+    """Seconds since this boot, suspended time included: never compared with another machine's, nor another boot's."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Runner:
+    """Looks at checks, each in its own task, and says when they are due.
+
+    A check that hangs, raises or babbles finds UNKNOWN and costs the others nothing: `on_result` gets each result when
+    it is there.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[CheckSpec],
+        facts_factory: Callable[[], Facts],
+        clock: Callable[[], float] = boottime_s,
+        *,
+        concurrency: int = CONCURRENCY,
+        find_look: Callable[[CheckSpec], Look] = look_of,
+    ) -> None:
+        self._looks = {spec.name: (spec, find_look(spec)) for spec in specs if spec.enabled}
+        self._facts_factory = facts_factory
+        self._clock = clock
+        self._concurrency = concurrency
+        self._slots: dict[str, int] = {}
+
+    @property
+    def specs(self) -> tuple[CheckSpec, ...]:
+        """The checks that are enabled, in the configuration's order."""
+        return tuple(spec for spec, _ in self._looks.values())
+
+    async def run(
+        self, names: Collection[str] | None = None, on_result: Callable[[Result], None] | None = None
+    ) -> tuple[Result, ...]:
+        """Look once at the checks of these names (all, if none are given) and give their results in their order.
+
+        Raises KeyError for a name that is no enabled check.
+        """
+        chosen = [self._looks[name] for name in (self._looks if names is None else dict.fromkeys(names))]
+        facts = self._facts_factory()
+        places = asyncio.Semaphore(self._concurrency)
+
+        async def look_at(spec: CheckSpec, look: Look) -> Result:
+            async with _place(places):
+                result = await self._look(facts, spec, look)
+            if on_result is not None:
+                on_result(result)
+            return result
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(look_at(spec, look), name=f"check {spec.name}") for spec, look in chosen]
+        return tuple(task.result() for task in running)
+
+    async def _look(self, facts: Facts, spec: CheckSpec, look: Look) -> Result:
+        started_s = self._clock()
+        finding = await _guarded(facts, spec, look)
+        ended_s = self._clock()
+        log.debug("check_ran", check=spec.name, status=finding.status.value, message=finding.message)
+        return Result(finding, ended_s, ended_s - started_s)
+
+    def due(self, now_s: float) -> tuple[str, ...]:
+        """Name the checks whose interval has begun since they were last named here; at first all of them.
+
+        Intervals are counted from the epoch of the wall clock, so that all nodes look at the same moment: a parallel
+        job is disturbed on all its nodes at once, not on one after the other. A clock that was set names them again.
+        """
+        names = []
+        for spec, _ in self._looks.values():
+            slot = math.floor(now_s / spec.interval_s)
+            if spec.when is When.ALWAYS and self._slots.get(spec.name) != slot:
+                self._slots[spec.name] = slot
+                names.append(spec.name)
+        return tuple(names)
+
+    def next_due(self, now_s: float) -> float | None:
+        """Tell when (wall clock) the next interval begins; None if no check is ever due by itself."""
+        intervals = {spec.interval_s for spec, _ in self._looks.values() if spec.when is When.ALWAYS}
+        return min(((math.floor(now_s / each) + 1) * each for each in intervals), default=None)
+
+
+@contextlib.asynccontextmanager
+async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Take a place, and give it up when patience ends: those who hang must not keep the others waiting."""
+    await places.acquire()
+    given_up = False
+
+    def give_up() -> None:
+        nonlocal given_up
+        if not given_up:
+            given_up = True
+            places.release()
+
+    timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        give_up()
+
+
+async def _guarded(facts: Facts, spec: CheckSpec, look: Look) -> Finding:
+    try:
+        async with asyncio.timeout(spec.deadline_s) as deadline:
+            return _tidy(await look(facts, spec.limits, spec.name), spec)
+    except TimeoutError as error:
+        if not deadline.expired():
+            return unknown(spec.name, _line(f"could not be looked at: {error or 'timed out'}"))
+        return unknown(spec.name, f"did not answer within {spec.deadline_s:g} s")
+    except RefloatError as error:
+        return unknown(spec.name, _line(str(error)))
+    except Exception as error:
+        log.exception("check_raised", check=spec.name)
+        return unknown(spec.name, _line(f"could not be looked at: {type(error).__name__}: {error}"))
+
+
+def _tidy(finding: Finding, spec: CheckSpec) -> Finding:
+    return Finding(spec.name, finding.status, _line(finding.message), finding.measures)
+
+
+def _line(text: str) -> str:
+    # Messages carry process titles, file names and what programs print: one line, printable, of bounded length.
+    printable = "".join(character if character.isprintable() else " " for character in text[: 4 * MESSAGE_CAP])
+    line = " ".join(printable.split())
+    return line if len(line) <= MESSAGE_CAP else line[: MESSAGE_CAP - 1] + "…"
