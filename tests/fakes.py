@@ -275,6 +275,9 @@ class FakeProcesses:
     async def steps(self) -> tuple[StepProcess, ...]:
         return (StepProcess(991, "slurmstepd: [7.batch]"),) if self.world.busy else ()
 
+    def started_at(self, name: str) -> list[float]:
+        return [self.world.wall_s - self.world.now_s]
+
 
 @dataclass
 class FakeCommands:
