@@ -75,8 +75,10 @@ class JobQueue:
         self._note(job)
 
     def unsuspend(self, job_id: int) -> None:
-        """Let a suspended job go on."""
+        """Let a suspended job go on, unless others have its CPUs by now."""
         job = self._find(job_id, "SUSPENDED")
+        if any(job.cpus_on(node) > node.cpus - node.used_cpus for node in job.nodes):
+            raise Refused("Requested nodes are busy")
         self._run(job, job.left_s)
         self._note(job)
 

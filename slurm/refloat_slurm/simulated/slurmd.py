@@ -48,7 +48,8 @@ class Registrar:
         node.silences += 1
         node.boot_time, node.slurmd_start_time = boot_time, slurmd_start_time
         node.marks.discard("NOT_RESPONDING")
-        if rebooted:
+        # Slurmd tells which jobs it has; those that are dead are found out even if the boot is not.
+        if rebooted or any(job.harmed for job in node.jobs.values()):
             self._jobs.kill(node, "the node rebooted")
         self._settle(node, rebooted=rebooted)
         self._table.note(node)
