@@ -175,6 +175,9 @@ class AgentSettings(Settings):
     without_coordinator: Literal["proceed", "wait"] = Field(
         default="proceed", description="What a trigger does while no coordinator can be asked for a permit."
     )
+    mount_at_boot: bool = Field(
+        default=True, description="Mount storage and start services that a boot outside a cycle did not bring up."
+    )
     services: tuple[str, ...] = Field(
         default=(), description="Units to stop, in this order, before storage is unmounted, and to start again after."
     )

@@ -4,7 +4,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Final
 
@@ -142,6 +142,9 @@ class Agent:
         journal = Journal(self.settings.state_dir / "journal.json", self.settings.node)
         await self._make_state_dir()
         await self.spool.load()
+        state = await journal.load(boot_id)
+        if journal.is_new(state) and self.settings.mount_at_boot and self.settings.mode == "act":
+            state = replace(state, restore=True)
         self.loop = Loop(
             policy=self.settings.policy(),
             journal=journal,
@@ -149,7 +152,7 @@ class Agent:
             clock=self.machine.clock,
             processes=self.machine.processes,
             on_decision=self._decided,
-            state=await journal.load(boot_id),
+            state=state,
             pace=self._pace,
         )
         log.info(

@@ -63,6 +63,9 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         decision = _serving(state, seen, policy, view) if seen.slurm.fresh else Decision(state)
     else:
         decision = _drained(state, seen, policy, view)
+    if decision.state.cycle is not None:
+        # The cycle does its own mounting, and may be about to unmount.
+        return replace(decision, state=replace(decision.state, restore=False, restore_attempts=0))
     return replace(decision, actions=restoring + decision.actions, why=decision.why or restoring_why)
 
 
@@ -82,17 +85,21 @@ def _note_checks(state: State, seen: Observation, policy: Policy) -> State:
 
 
 def _restore(state: State, seen: Observation, policy: Policy) -> tuple[State, tuple[Action, ...], str]:
-    """Put back what a cancelled cycle had taken down; it only mounts and starts, so it can harm nobody."""
+    """Put back what a cancelled cycle had taken down, or what a boot has not brought up yet.
+
+    It only mounts and starts, so it can harm nobody.
+    """
     if not state.restore or seen.storage is None or seen.services is None:
         return state, (), ""
     mounted = all(storage.right for storage in seen.storage)
     active = all(service.active for service in seen.services)
     tried = state.restore_attempts + sum(isinstance(o.action, Mount | StartServices) for o in seen.outcomes)
     if (mounted and active) or tried > 2 * policy.max_attempts:
-        return replace(state, restore=False, restore_attempts=0), (), ""
+        # The checks saw what was missing: let them see that it is there.
+        return replace(state, restore=False, restore_attempts=0), (RunChecks(),), ""
     actions: tuple[Action, ...] = () if mounted else (Mount(),)
     actions += () if active else (StartServices(),)
-    return replace(state, restore_attempts=tried), actions, "putting storage and services of a cancelled cycle back"
+    return replace(state, restore_attempts=tried), actions, "bringing storage and services up"
 
 
 def _drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
@@ -201,7 +208,7 @@ def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) ->
 
 def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decision:
     if seen.now_s < state.health_retry_s:
-        return Decision(state, (), f"draining: {line}")
+        return Decision(state, (), f"draining: {line}", again_s=state.health_retry_s)
     name = state.health_permit or f"health-{_new_id(state, policy)}"
     state = replace(state, health_permit=name)
     granted, actions, why = permit(seen, policy, Purpose.HEALTH, name, "", "")
@@ -223,7 +230,7 @@ def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeV
     if not (policy.acts and policy.drains):
         return Decision(state, (), f"observing only: drained with {view.reason}")
     if seen.now_s < state.health_retry_s:
-        return Decision(state, (), view.reason)
+        return Decision(state, (), view.reason, again_s=state.health_retry_s)
     if seen.health.verdict is Verdict.UNHEALTHY:
         return _keep_reason_true(state, seen, policy, view)
     why = not_passed(seen.health, since_s=0.0)

@@ -60,6 +60,11 @@ class Journal:
             return replace(initial(boot_id, nonce), distrust=True)
         return state if state.boot_id == boot_id else after_boot(state, boot_id, nonce)
 
+    @staticmethod
+    def is_new(state: State) -> bool:
+        """Whether nothing of this boot has been saved before: the first start of the agent since the boot."""
+        return state.seq == 0 and state.cycle is None
+
     def _parse(self, data: bytes) -> State:
         try:
             page = _PAGE.validate_json(data)

@@ -56,6 +56,7 @@ class Loop:
     ticks: int = 0
     why: str = ""
     journal_error: str = ""
+    _again_s: float | None = None
     _saved: State | None = None
     _stimulus: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,6 +75,12 @@ class Loop:
                     await self._stimulus.wait()
 
     def _pause_s(self) -> float:
+        usual_s = self._usual_pause_s()
+        if self._again_s is None:
+            return usual_s
+        return min(usual_s, max(0.0, self._again_s - self.clock.boottime_s()))
+
+    def _usual_pause_s(self) -> float:
         cycle = self.state.cycle
         if cycle is None:
             # Jitter keeps the nodes of a cluster from asking slurmctld in step.
@@ -97,6 +104,7 @@ class Loop:
         self.why = decision.why if saved else f"{decision.why} (the journal cannot be written: {self.journal_error})"
         self.performer.perform(allowed)
         self.ticks += 1
+        self._again_s = decision.again_s
         self.on_decision(replace(decision, state=self.state, why=self.why), seen)
         return moved
 

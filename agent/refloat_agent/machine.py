@@ -52,6 +52,8 @@ class Decision:
     state: State
     actions: tuple[Action, ...] = ()
     why: str = ""
+    again_s: float | None = None
+    """When (CLOCK_BOOTTIME) to look again at the latest, if that is sooner than the usual pace."""
 
 
 def wants(state: State, hint: SlurmFacts | None, policy: Policy) -> Wants:

@@ -99,7 +99,7 @@ class State:
     last: LastCycle | None = None
     prior: str = ""
     restore: bool = False
-    """A cancelled cycle left storage or services down: put them back."""
+    """Storage or services may be down that should be up: after a boot, or after a cycle that was cancelled."""
     distrust: bool = False
     """The journal of this boot could not be read: never go on with a cycle that it may have held."""
     failing: tuple[Failure, ...] = ()

@@ -39,7 +39,7 @@ class NodeHealth:
     runner: Runner
     clock: Clock
     wake: Callable[[], None]
-    tracks: Tracks = health.NOTHING
+    tracks: Tracks = field(default_factory=lambda: health.NOTHING)
     passes: int = 0
     _gates: dict[str, Gate] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
