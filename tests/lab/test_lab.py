@@ -122,7 +122,8 @@ def test_gpfs_mounts_and_unmounts(lab: Lab, node: str) -> None:
 def test_busy_storage_refuses(lab: Lab, node: str) -> None:
     lab.exec(node, [f"{MMFS}/mmstartup"])
     lab.exec(node, [f"{MMFS}/mmmount", "gpfs0"])
-    lab.exec(node, ["systemd-run", "--unit=holder", "--working-directory=/gpfs/scratch", "sleep", "infinity"])
+    hold = ["systemd-run", "--unit=holder", "--property=Type=exec", "--working-directory=/gpfs/scratch"]
+    lab.exec(node, [*hold, "sleep", "infinity"])
     busy = lab.exec(node, [f"{MMFS}/mmumount", "gpfs0"], check=False)
     shutdown = lab.exec(node, [f"{MMFS}/mmshutdown"], check=False)
     lab.exec(node, ["systemctl", "stop", "holder"])

@@ -12,7 +12,7 @@ from reflab.cluster import Lab
 from reflab.command import say
 from reflab.errors import LabError
 from reflab.node import Node
-from reflab.places import CONTROLLER, RELEASES, Places
+from reflab.places import CONTROLLER, Places
 from reflab.supervisor import Supervisor
 
 DEFAULT_NODES = 3
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     if argv[:1] == ["_chroot"]:
         return chroot.main(argv[1])
     if argv[:1] == ["_node"]:
-        Supervisor(Node(Places(Path(argv[1]), argv[2]), argv[3])).run()
+        Supervisor(Node(Places(Path(argv[1]), argv[2], argv[3]), argv[4])).run()
         return 0
     options = _parser().parse_args(argv)
     try:
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lab.py",
         description="A throw-away Slurm cluster of really rebooting containers.",
-        epilog="Environment: LAB_RELEASE (bookworm, trixie, forky), LAB_DIR, LAB_MIRROR, LAB_SLURM_CONF.",
+        epilog="Environment: LAB_RELEASE (bookworm, trixie, forky), LAB_NAME, LAB_DIR, LAB_MIRROR, LAB_SLURM_CONF.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_life(commands)
@@ -109,8 +109,9 @@ def _down(options: argparse.Namespace) -> None:
         Lab().down()
         return
     home = Places.of().home
-    for release in RELEASES:
-        Lab(release).down()
+    for run in (home / "run").glob("*-*"):
+        name, release = run.name.rsplit("-", 1)
+        lifecycle.remove(Places(home, release, name))
     shutil.rmtree(home, ignore_errors=True)
     say(f"removed {home}")
 
@@ -124,7 +125,7 @@ def _status(_options: argparse.Namespace) -> int:
     places = Places.of()
     plan = lifecycle.recorded(places)
     if plan is None:
-        say(f"{places.release}: down")
+        say(f"{places.run.name}: down")
         return 1
     for name in (CONTROLLER, *plan.names):
         node = Node(places, name)

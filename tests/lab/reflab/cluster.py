@@ -47,9 +47,9 @@ class Lab:
         """Bring it up, after removing what a crashed run left; return when every service answers."""
         host.prepare()
         plan = self._plan()
-        with locked(self.places.lock(f"run-{self.places.release}")):
+        with locked(self.places.lock(f"run-{self.places.run.name}")):
             if lifecycle.recorded(self.places) == plan and self._all_idle():
-                say(f"{self.places.release}: is up already")
+                say(f"{self.places.run.name}: is up already")
                 return self
             lifecycle.remove(self.places)
             try:
@@ -62,7 +62,7 @@ class Lab:
 
     def down(self) -> None:
         """Remove every trace but the cache."""
-        with locked(self.places.lock(f"run-{self.places.release}")):
+        with locked(self.places.lock(f"run-{self.places.run.name}")):
             lifecycle.remove(self.places)
 
     def node(self, name: str) -> Node:
@@ -206,14 +206,14 @@ class Lab:
 
     def _start(self, plan: lifecycle.Plan) -> None:
         began = time.monotonic()
-        say(f"{self.places.release}: bring up {self.nodes} nodes ...")
+        say(f"{self.places.run.name}: bring up {self.nodes} nodes ...")
         lifecycle.start(self.places, plan)
         self.wait(self._all_idle, UP_TIMEOUT_S, "all nodes idle")
         self.wait(self._broker_answers, UP_TIMEOUT_S, "mosquitto")
         self.wait(self._database_is_there, UP_TIMEOUT_S, "influxdb")
         lifecycle.record(self.places, plan)
         say(
-            f"{self.places.release}: {self.nodes} nodes idle, broker and database answer: "
+            f"{self.places.run.name}: {self.nodes} nodes idle, broker and database answer: "
             f"{time.monotonic() - began:.1f} s"
         )
 

@@ -4,6 +4,7 @@
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,31 +15,36 @@ from reflab.errors import Unavailable
 
 RELEASES = ("bookworm", "trixie", "forky")
 DEFAULT_HOME = "/var/tmp/refloat-lab"
+DEFAULT_NAME = "lab"
+NAME = r"[a-z][a-z0-9]{0,15}"
 CONTROLLER = "ctl"
 LAB_FOLDER = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The folders of one lab: a cache shared by all releases, and one run folder per release."""
+    """The folders of one lab: a cache shared by all releases, and one run folder per name and release."""
 
     home: Path
     release: str
+    name: str = DEFAULT_NAME
 
     @classmethod
     def of(cls, release: str | None = None, home: Path | None = None) -> "Places":
-        """Read `LAB_RELEASE` and `LAB_DIR` for what is not given; raise `Unavailable` on an unknown release."""
-        name = release or os.environ.get("LAB_RELEASE") or RELEASES[0]
-        if name not in RELEASES:
-            message = f"LAB_RELEASE={name}: the lab knows {', '.join(RELEASES)}"
-            raise Unavailable(message)
+        """Read `LAB_RELEASE` and `LAB_DIR` for what is not given, and `LAB_NAME`; raise `Unavailable` on nonsense."""
+        chosen = release or os.environ.get("LAB_RELEASE") or RELEASES[0]
+        if chosen not in RELEASES:
+            raise Unavailable(f"LAB_RELEASE={chosen}: the lab knows {', '.join(RELEASES)}")
+        name = os.environ.get("LAB_NAME") or DEFAULT_NAME
+        if not re.fullmatch(NAME, name):
+            raise Unavailable(f"LAB_NAME={name}: up to 16 small letters and digits")
         folder = home or Path(os.environ.get("LAB_DIR") or DEFAULT_HOME)
-        return cls(folder.resolve(), name)
+        return cls(folder.resolve(), chosen, name)
 
     @property
     def key(self) -> str:
         """Name this lab in kernel-wide names, so that labs in two folders never meet."""
-        return f"{self.release}-{digest(str(self.home))[:6]}"
+        return f"{self.name}-{self.release}-{digest(str(self.home))[:6]}"
 
     @property
     def cache(self) -> Path:
@@ -48,7 +54,7 @@ class Places:
     @property
     def run(self) -> Path:
         """Everything of the lab that is up: what `down` removes."""
-        return self.home / "run" / self.release
+        return self.home / "run" / f"{self.name}-{self.release}"
 
     @property
     def slurm(self) -> Path:
@@ -73,7 +79,7 @@ class Places:
     @property
     def remains(self) -> Path:
         """The logs of the last `up` that failed."""
-        return self.home / "failed" / self.release
+        return self.home / "failed" / f"{self.name}-{self.release}"
 
     def lock(self, name: str) -> Path:
         """Name a lock file; it stays when the thing that it guards goes."""

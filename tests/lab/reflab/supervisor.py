@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reflab import cgroup, image
+from reflab.bootclock import run_from_zero
 from reflab.chroot import overlay_options
-from reflab.node import Node, Power, device_binds, host_uptime_s
+from reflab.node import Node, Power, device_binds
 from reflab.places import CONTROLLER
 
 NSPAWN_REBOOT = 133
@@ -51,7 +52,7 @@ class Supervisor:
         return False
 
     def _post(self, ended: Power) -> None:
-        """Take the time that firmware takes: Slurm's boot times have whole seconds only."""
+        """Take the time that firmware takes."""
         if ended is Power.REBOOT:
             self._report("post")
             until = time.monotonic() + float(self.node.read("bootdelay", "0"))
@@ -67,10 +68,7 @@ class Supervisor:
             _furnish(root, self.node)
             self._report("running")
             self._log(Power.BOOT)
-            with (self.node.folder / "console.log").open("ab") as console:
-                code = subprocess.call(
-                    self._nspawn(root), stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
-                )
+            code = run_from_zero(self._nspawn(root), self.node.folder / "console.log")
         finally:
             subprocess.run(["umount", "--lazy", str(root)], check=True)
         # nspawn leaves its empty cgroups; the next one wants to make them itself.
@@ -102,14 +100,9 @@ class Supervisor:
 
     def _nspawn(self, root: Path) -> list[str]:
         folder, name = self.node.folder, self.node.name
-        # A time namespace per boot: slurmd reports the uptime it reads, and without this that is
-        # the host's, so slurmctld would never see a reboot.
-        up = host_uptime_s()
-        clock = ["unshare", "--time", f"--boottime=-{up}", f"--monotonic=-{up}", "--fork", "--kill-child=KILL"]
         return [
             # Not by --network-namespace-path: with that /sys/class/net shows the host's links.
             *self.node.enter_network(),
-            *clock,
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}", "--register=no", "--keep-unit"),
             *(f"--machine={self.node.places.key}-{name}", f"--hostname={name}"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe", "--capability=all"),
