@@ -80,7 +80,7 @@ class Link:
     so that the message comes again; any other means that it never can be handled: it is logged, counted in
     ``bad_messages`` and done with.
 
-    ``on_connect`` runs at each connect, after the subscriptions and before the first message is handed over.
+    ``on_connect`` runs at each connect, after the subscriptions; messages may be handed over meanwhile.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Link:
             await self._session(password, tls)
         except (aiomqtt.MqttError, Transient, Refused, Misconfigured) as error:
             return _said(error)
-        return "the broker ended the session"
+        return "the session ended"
 
     async def _session(self, password: str | None, tls: ssl.SSLContext | None) -> None:
         client = self._new_client(password, tls)
@@ -174,8 +174,6 @@ class Link:
             raise
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_exit(client)
-            await self._subscribe(client)
-            self._enter(client)
             stack.callback(self._leave)
             try:
                 await self._serve(client)
@@ -184,8 +182,25 @@ class Link:
                 raise
 
     async def _serve(self, client: "_Client") -> None:
+        # Messages are handled from the start: a broker may want those of an old session acknowledged before it hears
+        # anything else. Not a TaskGroup: before Python 3.13 it forgets a cancellation that meets an error.
+        work = (asyncio.ensure_future(self._hand_over_all(client)), asyncio.ensure_future(self._greet(client)))
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _greet(self, client: "_Client") -> None:
+        await self._subscribe(client)
+        self._enter(client)
         if self._on_connect is not None:
             await self._on_connect()
+
+    async def _hand_over_all(self, client: "_Client") -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             self._hand_over(str(message.topic), payload, retain=message.retain)
@@ -218,8 +233,9 @@ class Link:
             self._on_state(True)  # noqa: FBT003 - the one thing that it tells
 
     def _leave(self) -> None:
-        if self._client is not None:
-            self._client.give_up()
+        if self._client is None:
+            return
+        self._client.give_up()
         self._client = None
         if self._on_state is not None:
             self._on_state(False)  # noqa: FBT003 - the one thing that it tells
@@ -328,6 +344,22 @@ class _Client(aiomqtt.Client):
         if waiter is not None and not waiter.done():
             waiter.set_result(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    def _on_socket_register_write(self, _client: Any, _userdata: Any, sock: Any) -> None:
+        # aiomqtt watches the descriptor's number in the loop's next round. The socket may be closed by then, and the
+        # number another socket's: ask again when it is time.
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), self._write)
+
+        self._loop.call_soon_threadsafe(watch)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except OSError as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_disconnect(self, *args: Any, **kwargs: Any) -> None:
         super()._on_disconnect(*args, **kwargs)

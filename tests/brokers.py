@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An MQTT broker inside the test's own process, on a loopback port of its own."""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+from amqtt.broker import Broker
+
+
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class TestBroker:
+    """amqtt, which can be stopped and started again at the same port.
+
+    With ``anonymous`` everybody may come in, but amqtt keeps no session of anybody; without, any name will do.
+    """
+
+    __test__ = False
+
+    def __init__(self, *, anonymous: bool = True) -> None:
+        self._anonymous = anonymous
+        self.port = free_port()
+        self._broker: Broker | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        config = {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": self._anonymous}},
+        }
+        self._broker = Broker(config)
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Hang up on everybody, as a broker does that is restarted; sessions and retained messages are gone."""
+        if self._broker is not None:
+            broker, self._broker = self._broker, None
+            await broker.shutdown()
+
+    def sessions(self) -> list[str]:
+        """The clients that are connected."""
+        if self._broker is None:
+            return []
+        return [name for name, (session, _) in self._broker._sessions.items() if session.transitions.is_connected()]
+
+
+@contextlib.asynccontextmanager
+async def running_broker(*, anonymous: bool = True) -> AsyncIterator[TestBroker]:
+    """A broker for the time of a test."""
+    broker = TestBroker(anonymous=anonymous)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
