@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between MQTT and Python: what agents say becomes typed and queued; what cannot be read is counted and named once.
+
+A message is acknowledged to the broker only when the loop has dealt with it (events: when they are on the disk), so
+that what was in flight when this process died comes again.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from refloat_contract import topics
+from refloat_contract.errors import BadMessage
+from refloat_contract.messages import Event, NodeStatus, Request, decode
+from refloat_contract.topics import Kind, Topics
+from refloat_coordinator.clock import Clock
+from refloat_service.mqtt import Link, MqttSettings, Publication
+
+log = structlog.get_logger(__name__)
+
+Content: TypeAlias = NodeStatus | Event | Request
+Acknowledge = Callable[[], None]
+
+_COMPLAIN_EVERY_S: Final = 10.0
+_MODELS: Final[dict[Kind, type[NodeStatus] | type[Event] | type[Request]]] = {
+    Kind.STATUS: NodeStatus,
+    Kind.EVENT: Event,
+    Kind.REQUEST: Request,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that was understood, and how to tell the broker that it was dealt with."""
+
+    content: Content
+    acknowledge: Acknowledge
+
+
+def subscriptions(names: Topics) -> list[str]:
+    """What the coordinator listens to."""
+    return [names.any_version("+", kind) for kind in _MODELS]
+
+
+class Inbox:
+    """What arrived and is not dealt with yet, in its order. ``malformed`` counts what could not be read."""
+
+    def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
+        self.malformed = 0
+        self._clock = clock
+        self._wake = wake
+        self._arrivals: deque[Arrival] = deque()
+        self._complained_at = float("-inf")
+        self._unsaid = 0
+
+    def receive(self, topic: str, payload: bytes, acknowledge: Acknowledge) -> None:
+        """Take a message in; one that cannot be read is acknowledged and forgotten, since it never will be."""
+        try:
+            content = read(topic, payload)
+        except BadMessage as error:
+            self.malformed += 1
+            self._complain(topic, str(error))
+            acknowledge()
+            return
+        self._arrivals.append(Arrival(content, acknowledge))
+        self._wake()
+
+    def take(self, limit: int) -> list[Arrival]:
+        """The oldest arrivals, which are no longer in here."""
+        return [self._arrivals.popleft() for _ in range(min(limit, len(self._arrivals)))]
+
+    def put_back(self, arrivals: list[Arrival]) -> None:
+        """They could not be dealt with now: they are the oldest again."""
+        self._arrivals.extendleft(reversed(arrivals))
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def _complain(self, topic: str, why: str) -> None:
+        now = self._clock.now()
+        if now - self._complained_at < _COMPLAIN_EVERY_S:
+            self._unsaid += 1
+            return
+        log.warning("message_ignored", topic=topic, why=why, so_far=self.malformed, not_logged=self._unsaid)
+        self._complained_at, self._unsaid = now, 0
+
+
+def read(topic: str, payload: bytes) -> Content:
+    """What a message says.
+
+    Raises:
+        BadMessage: it cannot be read, or speaks of another node than the topic, which its sender's rights are tied to.
+    """
+    address = topics.parse(topic)
+    model = _MODELS.get(address.kind)
+    if model is None:
+        raise BadMessage(f"topic {topic!r} is not for the coordinator")
+    content = decode(model, payload)
+    if content.node != address.name:
+        raise BadMessage(f"the message is about {content.node!r}, but its topic is {address.name!r}'s")
+    return content
+
+
+class DeferringLink(Link):
+    """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        client_id: str,
+        will: Publication,
+        names: Topics,
+        inbox: Inbox,
+        on_connect: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(
+            settings,
+            client_id=client_id,
+            will=will,
+            subscriptions=subscriptions(names),
+            on_message=lambda topic, payload, _retained: inbox.receive(topic, payload, _nothing),
+            on_connect=on_connect,
+            persistent=True,  # what agents say while this daemon is down waits at the broker
+        )
+        self._inbox = inbox
+
+    async def _hand_over_all(self, client: Any) -> None:
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            self._inbox.receive(str(message.topic), payload, partial(client.acknowledge, message))
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""

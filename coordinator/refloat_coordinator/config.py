@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's settings; the reference in docs/ is made from the descriptions here."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from refloat_contract import topics
+from refloat_contract.errors import Misconfigured
+from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
+from refloat_coordinator import hostlists
+from refloat_coordinator.budget import Amount, Limit, parse_amount
+from refloat_service.mqtt import MqttSettings
+from refloat_service.settings import Settings
+
+
+def _amount(given: int | str) -> int | str:
+    parse_amount(given)
+    return given
+
+
+def _hostlist(text: str) -> str:
+    try:
+        hostlists.expand(text)
+    except Misconfigured as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _cluster(text: str) -> str:
+    if not topics.is_level(text):
+        raise ValueError("use letters, digits, '.', '_' and '-': the name is part of MQTT topics")
+    return text
+
+
+Share = Annotated[int | str, AfterValidator(_amount)]
+Hostlist = Annotated[str, AfterValidator(_hostlist)]
+
+
+class SlurmSettings(Settings):
+    """How Slurm is reached."""
+
+    backend: Literal["auto", "scontrol", "pyslurm"] = Field(
+        "auto", description="auto takes pyslurm where it fits the site's Slurm release, and scontrol elsewhere"
+    )
+    deadline_s: float = Field(15.0, gt=0, le=300, description="an answer of slurmctld that takes longer is none")
+
+
+class FeedSettings(Settings):
+    """The feed of Slurm's node table to the agents."""
+
+    period_s: float = Field(5.0, ge=0.1, le=300, description="how often the node table is read and a heartbeat sent")
+
+
+class GroupSettings(Settings):
+    """How many of some nodes may be out at once."""
+
+    nodes: Hostlist = Field(description="the nodes, as a hostlist: n[1-16]")
+    max_unavailable: Share = Field(description='how many may be out at once: 2, or "5%" (rounded down, at least 1)')
+
+
+class LimitSettings(Settings):
+    """The budget: how many nodes may be out at once, for whatever cause. Every limit that names a node binds."""
+
+    max_unavailable: Share = Field("10%", description='of all nodes in Slurm\'s table: 2, or "5%"')
+    partitions: dict[str, GroupSettings] = Field(
+        default_factory=dict, description="limits by partition; the name is for people, the nodes are listed"
+    )
+    groups: dict[str, GroupSettings] = Field(
+        default_factory=dict, description="limits by rack, switch, boot server or whatever nodes share"
+    )
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits as the decisions take them."""
+        named = [
+            *((f"partition {name}", group) for name, group in self.partitions.items()),
+            *((f"group {name}", group) for name, group in self.groups.items()),
+        ]
+        return (
+            Limit("cluster", _parsed(self.max_unavailable)),
+            *(
+                Limit(name, _parsed(group.max_unavailable), frozenset(hostlists.expand(group.nodes)))
+                for name, group in named
+            ),
+        )
+
+
+class InfluxSettings(Settings):
+    """The record in InfluxDB."""
+
+    kind: Literal["none", "v1", "v2"] = Field(
+        "none", description="none: events stay in the ledger; v1: InfluxDB 1.x; v2: InfluxDB 2.x or 3.x"
+    )
+    url: str = Field("http://localhost:8086", pattern=r"^https?://[^\s]+$", description="where it listens")
+    measurement: str = Field("slurm", pattern=r"^[A-Za-z0-9_][\w.-]*$", description="the measurement of all events")
+    database: str = Field("slurmlog", description="v1: the database")
+    retention_policy: str = Field("", description="v1: the retention policy; empty: the database's own")
+    username: str = Field("", description="v1: the user; empty: none")
+    password_file: Path | None = Field(None, description="v1: the file that holds the user's password")
+    org: str = Field("", description="v2: the organisation")
+    bucket: str = Field("", description="v2: the bucket")
+    token_file: Path | None = Field(None, description="v2: the file that holds the token")
+    deadline_s: float = Field(10.0, gt=0, le=300, description="a write that takes longer is tried again")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "InfluxSettings":
+        needed: dict[str, str | Path | None] = {}
+        if self.kind == "v1":
+            needed = {"database": self.database}
+        elif self.kind == "v2":
+            needed = {"org": self.org, "bucket": self.bucket, "token_file": self.token_file}
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ValueError(f'kind = "{self.kind}" also needs {", ".join(missing)}')
+        return self
+
+
+class WordSettings(Settings):
+    """A trigger word of the site's own."""
+
+    trigger: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="the first word of a reason that asks for a cycle")
+    progress: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="the word that replaces it under way")
+    recipe: str = Field(min_length=1, description="the recipe that both name")
+
+
+class ReasonSettings(Settings):
+    """The words in reasons; the same as the agents'."""
+
+    words: tuple[WordSettings, ...] = Field((), description="trigger words besides reboot, gpfs-restart, reconfigure")
+    health_prefix: str = Field("refloat:", min_length=1, description="what a health drain's reason starts with")
+    adopted_prefixes: tuple[str, ...] = Field((), description='prefixes of drains that agents adopt, such as "NHC:"')
+
+    def dialect(self) -> Dialect:
+        """The words as reasons are read and written by."""
+        own = tuple(Word(w.trigger, w.progress, w.recipe) for w in self.words)
+        return Dialect((*own, *DEFAULT_WORDS), self.health_prefix, self.adopted_prefixes)
+
+
+class LogSettings(Settings):
+    """The log."""
+
+    format: Literal["auto", "journal", "json", "console"] = Field("auto", description="how lines look")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+
+
+class CoordinatorSettings(Settings):
+    """refloat-coordinator."""
+
+    cluster: Annotated[str, AfterValidator(_cluster)] = Field(
+        "cluster", description="the cluster's name in MQTT topics; the same as the agents'"
+    )
+    client_id: str = Field(
+        default_factory=lambda: f"refloat-coordinator-{socket.gethostname()}",
+        description="the name at the broker; must stay the same, since the broker keeps what is meant for it",
+    )
+    state_dir: Path = Field(Path("/var/lib/refloat"), description="where the ledger lies (coordinator.sqlite)")
+    socket: Path = Field(Path("/run/refloat/coordinator.sock"), description="where the command line finds the daemon")
+    socket_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        "0600", description="who may use that socket: whoever may, can start waves"
+    )
+    socket_group: str = Field("", description="the socket's group; empty: the daemon's own")
+    max_events: int = Field(100_000, ge=1000, description="how many events the ledger keeps; the oldest delivered go")
+    ledger_deadline_s: float = Field(10.0, gt=0, le=300, description="a disk that takes longer is counted as not well")
+    mqtt: MqttSettings = Field(default_factory=MqttSettings, description="the MQTT broker")
+    slurm: SlurmSettings = Field(default_factory=SlurmSettings, description="how Slurm is reached")
+    feed: FeedSettings = Field(default_factory=FeedSettings, description="the feed to the agents")
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="how many nodes may be out")
+    influx: InfluxSettings = Field(default_factory=InfluxSettings, description="the record in InfluxDB")
+    reasons: ReasonSettings = Field(default_factory=ReasonSettings, description="the words in reasons")
+    log: LogSettings = Field(default_factory=LogSettings, description="the log")
+
+
+def _parsed(given: int | str) -> Amount:
+    return parse_amount(given)

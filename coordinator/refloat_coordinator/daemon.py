@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: settings become adapters, adapters become named tasks, and all of them end together."""
+
+import asyncio
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from refloat_contract.errors import Misconfigured, RefloatError
+from refloat_contract.messages import CoordinatorStatus, encode
+from refloat_contract.topics import Topics
+from refloat_coordinator.bus import DeferringLink, Inbox
+from refloat_coordinator.clock import Clock, SteadyClock
+from refloat_coordinator.config import CoordinatorSettings, InfluxSettings
+from refloat_coordinator.desk import Desk
+from refloat_coordinator.feed import Feed
+from refloat_coordinator.fleet import Read
+from refloat_coordinator.hands import Hands
+from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
+from refloat_coordinator.ledger import Ledger, open_ledger
+from refloat_coordinator.loop import Loop, Ports
+from refloat_coordinator.outbox import Outbox
+from refloat_coordinator.outgoing import Outgoing
+from refloat_coordinator.waves import GiveBack, Mark
+from refloat_service import notify
+from refloat_service.control import ControlServer
+from refloat_service.mqtt import Publication
+from refloat_service.notify import Notifier
+from refloat_slurm.choose import choose
+from refloat_slurm.gateway import SlurmGateway
+
+log = structlog.get_logger(__name__)
+
+__version__: Final = version("refloat")
+
+LEDGER_FILE: Final = "coordinator.sqlite"
+_WRITES_AT_ONCE: Final = 8
+_STALL_MARGIN_S: Final = 10.0
+
+
+class Coordinator:
+    """One coordinator; ``run`` it once. A gateway, clock or notifier that is given is used instead of the real one."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        *,
+        gateway: SlurmGateway | None = None,
+        clock: Clock | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set when Slurm's table was asked for the first time."""
+        self._settings = settings
+        self._gateway = gateway
+        self._clock = clock or SteadyClock()
+        self._notifier = notifier or notify.from_environment()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `run` in order."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` or cancelled.
+
+        Raises:
+            RefloatError: what keeps it from going on: Misconfigured or Corrupt; Transient only at the start.
+        """
+        settings = self._settings
+        await asyncio.to_thread(_make_folder, settings.state_dir)
+        ledger, epoch = await open_ledger(
+            settings.state_dir / LEDGER_FILE,
+            max_events=settings.max_events,
+            outbox=settings.influx.kind != "none",
+            deadline_s=settings.ledger_deadline_s,
+        )
+        async with ledger:
+            writer = await asyncio.to_thread(make_writer, settings.influx)
+            gateway = self._gateway or await self._choose()
+            try:
+                await self._serve(ledger, epoch, gateway, writer)
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
+            finally:
+                self._notifier.stopping("stopping")
+                if self._gateway is None:
+                    await gateway.aclose()
+                if writer is not None:
+                    await writer.aclose()
+
+    async def _choose(self) -> SlurmGateway:
+        choice = await choose(self._settings.slurm.backend, deadline_s=self._settings.slurm.deadline_s)
+        log.info("gateway_chosen", backend=choice.gateway.backend, why=choice.why)
+        return choice.gateway
+
+    async def _serve(self, ledger: Ledger, epoch: int, gateway: SlurmGateway, writer: Writer | None) -> None:
+        parts = _Parts(self._settings, self._clock, ledger, epoch, gateway, writer)
+        await parts.loop.load()
+        log.info("coordinator_started", cluster=self._settings.cluster, epoch=epoch, backend=gateway.backend)
+        works: dict[str, Coroutine[Any, Any, None]] = {
+            "link": parts.link.run(),
+            "feed": self._feed(parts),
+            "loop": parts.loop.run(parts.orders.put_nowait),
+            "hands": self._hands(parts),
+            "outgoing": parts.outgoing.run(),
+            "control": parts.control.serve(),
+        }
+        if parts.outbox is not None:
+            works["outbox"] = parts.outbox.run()
+        if self._notifier.watchdog_interval_s is not None:
+            works["watchdog"] = self._watchdog(parts.loop, self._notifier.watchdog_interval_s)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in works.items()]
+            await self._stopping.wait()
+            for task in tasks:
+                task.cancel()
+        log.info("coordinator_stopped")
+
+    async def _feed(self, parts: "_Parts") -> None:
+        while True:
+            began_at = self._clock.now()
+            fact = await parts.feed.read()
+            parts.loop.observe(fact)
+            ok = isinstance(fact, Read)
+            await parts.feed.tell(CoordinatorStatus(online=True, slurm_ok=ok, version=__version__))
+            self._say(parts.loop)
+            await self._clock.sleep(max(0.0, self._settings.feed.period_s - (self._clock.now() - began_at)))
+
+    def _say(self, loop: Loop) -> None:
+        trouble = loop.trouble or loop.fleet.slurm_why
+        text = f"{len(loop.fleet.known)} nodes, {len(loop.permits)} permits, {len(loop.waves)} waves under way"
+        text = f"{text}; {trouble}" if trouble else text
+        if self.ready.is_set():
+            self._notifier.status(text)
+        else:
+            self._notifier.ready(text)
+            self.ready.set()
+
+    async def _hands(self, parts: "_Parts") -> None:
+        while True:
+            orders = [await parts.orders.get()]
+            while len(orders) < _WRITES_AT_ONCE and not parts.orders.empty():
+                orders.append(parts.orders.get_nowait())
+            # They waited: a wave may have been paused since.
+            due = [order for order in orders if parts.loop.wants(order)]
+            await asyncio.gather(*(parts.hands.perform(order) for order in due))
+
+    async def _watchdog(self, loop: Loop, interval_s: float) -> None:
+        stalled_s = 2 * self._settings.ledger_deadline_s + _STALL_MARGIN_S
+        while True:
+            if self._clock.now() - loop.stepped_at < stalled_s:
+                self._notifier.watchdog()
+            await asyncio.sleep(interval_s)
+
+
+class _Parts:
+    """All parts of one run, put together."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        clock: Clock,
+        ledger: Ledger,
+        epoch: int,
+        gateway: SlurmGateway,
+        writer: Writer | None,
+    ) -> None:
+        topics = Topics(settings.cluster)
+        dialect = settings.reasons.dialect()
+        gone = Publication(topics.coordinator(), encode(CoordinatorStatus(online=False, epoch=epoch)), retain=True)
+        inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
+        self.link = DeferringLink(
+            settings.mqtt,
+            client_id=settings.client_id,
+            will=gone,
+            names=topics,
+            inbox=inbox,
+            on_connect=self._connected,
+        )
+        self.link.set_farewell(gone)
+        self.outgoing = Outgoing(self.link.publish, clock)
+        self.outbox = None
+        if writer is not None:
+            self.outbox = Outbox(ledger, writer, clock, measurement=settings.influx.measurement)
+        ports = Ports(ledger, clock, self.outgoing.put, self._recorded)
+        self.loop = Loop(ports, inbox, topics, epoch=epoch, limits=settings.limits.limits(), dialect=dialect)
+        period_s = settings.feed.period_s
+        self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s)
+        self.hands = Hands(gateway, dialect)
+        self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
+        self.control = ControlServer(
+            settings.socket,
+            Desk(self.loop, ledger, clock).handlers(),
+            int(settings.socket_mode, 8),
+            settings.socket_group or None,
+        )
+
+    async def _connected(self) -> None:
+        self.feed.forget_told()
+        self.loop.publish_all()
+
+    def _recorded(self) -> None:
+        if self.outbox is not None:
+            self.outbox.wake()
+
+
+def make_writer(settings: InfluxSettings) -> Writer | None:
+    """The writer that the settings ask for.
+
+    Raises:
+        Misconfigured: a file with a password or token cannot be read.
+    """
+    match settings.kind:
+        case "v1":
+            return InfluxV1(
+                settings.url,
+                db=settings.database,
+                rp=settings.retention_policy,
+                username=settings.username,
+                password=_secret(settings.password_file, "influx.password_file"),
+                deadline_s=settings.deadline_s,
+            )
+        case "v2":
+            return InfluxV2(
+                settings.url,
+                token=_secret(settings.token_file, "influx.token_file"),
+                org=settings.org,
+                bucket=settings.bucket,
+                deadline_s=settings.deadline_s,
+            )
+        case "none":
+            return None
+
+
+def _secret(path: Path | None, key: str) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{key}: cannot read {path}: {error}") from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"state_dir: cannot make {path}: {error.strerror}") from error
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    """The error that says most: one of ours, else the group itself, with all its tracebacks."""
+    ours = group.subgroup(RefloatError)
+    while ours is not None:
+        leaf = ours.exceptions[0]
+        if not isinstance(leaf, BaseExceptionGroup):
+            return leaf
+        ours = leaf
+    return group

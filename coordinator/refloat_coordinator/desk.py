@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desk: what the command line may ask of the coordinator over its control socket, and the answers."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from refloat_contract.errors import BadMessage, Misconfigured, Refused, Transient
+from refloat_contract.messages import Event, WaveNode, WaveReport, WaveSpec
+from refloat_contract.reasons import is_option_value
+from refloat_contract.words import Turn
+from refloat_coordinator import hostlists, waves
+from refloat_coordinator import wave as wave_rules
+from refloat_coordinator.clock import Clock
+from refloat_coordinator.explain import explain
+from refloat_coordinator.fleet import Fleet
+from refloat_coordinator.ledger import Ledger
+from refloat_coordinator.loop import Loop
+from refloat_coordinator.wave import Wave
+from refloat_service.control import Handler
+
+WATCH_PERIOD_S: Final = 0.25
+_MAX_EVENTS: Final = 100_000
+
+Arguments = Mapping[str, Any]
+
+
+class Desk:
+    """Answers questions and takes orders; the loop does the work."""
+
+    def __init__(self, loop: Loop, ledger: Ledger, clock: Clock) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._clock = clock
+
+    def handlers(self) -> dict[str, Handler]:
+        """All commands, by their names."""
+        return {
+            "wave_plan": self.wave_plan,
+            "wave_start": self.wave_start,
+            "wave_list": self.wave_list,
+            "wave_show": self.wave_show,
+            "wave_watch": self.wave_watch,
+            "wave_pause": self.wave_pause,
+            "wave_resume": self.wave_resume,
+            "wave_abort": self.wave_abort,
+            "wave_retry": self.wave_retry,
+            "wave_skip": self.wave_skip,
+            "status": self.status,
+            "why": self.why,
+            "events": self.events,
+            "events_follow": self.events_follow,
+        }
+
+    async def wave_plan(self, arguments: Arguments) -> dict[str, Any]:
+        """What a wave would do if it began now; changes nothing."""
+        spec, nodes = self._spec(arguments)
+        fleet, now = self._read_fleet(), self._clock.now()
+        wave = wave_rules.create("plan", spec, nodes, now)
+        after, _ = waves.decide(wave, self._loop.world(wave), now)
+        return {
+            "spec": spec,
+            "reason": waves.trigger(wave, fleet),
+            "canary": hostlists.fold(nodes[: spec.canary]) if spec.canary else "",
+            "first": hostlists.fold(m.node for m in after.with_turn(Turn.MARKED)),
+            "counts": self._loop.report(after).counts,
+            "nodes": _nodes(after, fleet),
+            "why": after.why,
+        }
+
+    async def wave_start(self, arguments: Arguments) -> WaveReport:
+        """Begin a wave."""
+        spec, nodes = self._spec(arguments)
+        self._read_fleet()
+        if self._loop.trouble:
+            raise Transient(f"no wave is begun while nothing can be saved: {self._loop.trouble}")
+        now = self._clock.now()
+        day = datetime.fromtimestamp(now, UTC).strftime("%y%m%d")
+        # Never one that was used before: agents remember which wave their last cycle belonged to.
+        return await self._loop.start(wave_rules.create(f"w{day}-{secrets.token_hex(3)}", spec, nodes, now))
+
+    async def wave_list(self, _arguments: Arguments) -> list[WaveReport]:
+        """All waves that are still known, oldest first."""
+        ended = await self._ledger.load_waves(ended=True)
+        known = {wave.id: wave for wave in (*ended, *self._loop.waves.values())}
+        return [self._loop.report(wave) for wave in known.values()]
+
+    async def wave_show(self, arguments: Arguments) -> dict[str, Any]:
+        """A wave and all its nodes."""
+        wave = await self._wave(_text(arguments, "id"))
+        return {"report": self._loop.report(wave), "nodes": _nodes(wave, self._loop.fleet)}
+
+    async def wave_watch(self, arguments: Arguments) -> AsyncIterator[dict[str, Any]]:
+        """The same as `wave_show`, whenever it changes, until the wave has ended."""
+        last: dict[str, Any] = {}
+        while True:
+            wave = await self._wave(_text(arguments, "id"))
+            shown = {"report": self._loop.report(wave), "nodes": _nodes(wave, self._loop.fleet)}
+            if shown != last:
+                yield shown
+                last = shown
+            if wave.is_ended:
+                return
+            await self._clock.sleep(WATCH_PERIOD_S)
+
+    async def wave_pause(self, arguments: Arguments) -> WaveReport:
+        """Mark no more nodes."""
+        return await self._change(arguments, lambda wave, _fleet, _now: wave_rules.paused(wave))
+
+    async def wave_resume(self, arguments: Arguments) -> WaveReport:
+        """Go on."""
+        return await self._change(arguments, lambda wave, _fleet, _now: wave_rules.resumed(wave))
+
+    async def wave_abort(self, arguments: Arguments) -> WaveReport:
+        """End: give drains back where no cycle has begun, let the others finish."""
+        return await self._change(arguments, lambda wave, _fleet, _now: wave_rules.aborted(wave))
+
+    async def wave_retry(self, arguments: Arguments) -> WaveReport:
+        """Try held or skipped nodes again."""
+        nodes = _hostlist(arguments)
+        return await self._change(
+            arguments, lambda wave, fleet, now: wave_rules.retried(wave, _or_held(wave, nodes), fleet, now)
+        )
+
+    async def wave_skip(self, arguments: Arguments) -> WaveReport:
+        """Take nodes out of the wave."""
+        nodes = _hostlist(arguments)
+        if not nodes:
+            raise Misconfigured("say which nodes to skip: n[1-4]")
+        return await self._change(arguments, lambda wave, _fleet, now: wave_rules.skipped(wave, nodes, now))
+
+    async def status(self, arguments: Arguments) -> list[dict[str, Any]]:
+        """What agents and Slurm say of these nodes, or of all."""
+        fleet = self._loop.fleet
+        names = _hostlist(arguments) or hostlists.in_order(fleet.known | fleet.nodes.keys())
+        found = [fleet.node(name) for name in names]
+        return [{"node": n.name, "online": n.online, "report": n.report, "slurm": n.slurm} for n in found]
+
+    async def why(self, arguments: Arguments) -> dict[str, Any]:
+        """What a node waits for, in one sentence, and what that is drawn from."""
+        name = _text(arguments, "node")
+        recent = await self._ledger.events(nodes=[name], limit=5)
+        return explain(name, self._loop.fleet, self._loop.permits, self._loop.waves.values(), recent)
+
+    async def events(self, arguments: Arguments) -> list[Event]:
+        """The newest events, oldest first."""
+        limit = int(_number(arguments, "limit", 1000))
+        if not 1 <= limit <= _MAX_EVENTS:
+            raise Misconfigured(f"limit must lie between 1 and {_MAX_EVENTS}")
+        since_ns = int(_number(arguments, "since", 0) * 1e9)
+        return await self._ledger.events(nodes=_hostlist(arguments), since_ns=since_ns, limit=limit)
+
+    async def events_follow(self, arguments: Arguments) -> AsyncIterator[Event]:
+        """Every new event, until the asker hangs up."""
+        wanted = set(_hostlist(arguments))
+        queue = self._loop.follow()
+        try:
+            while True:
+                event = await queue.get()
+                if not wanted or event.node in wanted:
+                    yield event
+        finally:
+            self._loop.unfollow(queue)
+
+    async def _change(self, arguments: Arguments, change: Callable[[Wave, Fleet, float], Wave]) -> WaveReport:
+        wave = await self._wave(_text(arguments, "id"))
+        if wave.is_ended:
+            raise Refused(f"wave {wave.id} has ended: {wave.state}")
+        return await self._loop.change(wave.id, change)
+
+    async def _wave(self, wave_id: str) -> Wave:
+        wave = self._loop.waves.get(wave_id)
+        if wave is not None:
+            return wave
+        for ended in await self._ledger.load_waves(ended=True):
+            if ended.id == wave_id:
+                return ended
+        raise Refused(f"there is no wave {wave_id!r} (`refloat wave list` names them)")
+
+    def _read_fleet(self) -> Fleet:
+        fleet = self._loop.fleet
+        if not fleet.reads:
+            raise Transient(f"Slurm's node table has not been read yet: {fleet.slurm_why}")
+        return fleet
+
+    def _spec(self, arguments: Arguments) -> tuple[WaveSpec, tuple[str, ...]]:
+        given = arguments.get("spec")
+        if not isinstance(given, dict):
+            raise BadMessage("a wave needs a spec: a table with at least 'nodes'")
+        unknown = sorted(given.keys() - WaveSpec.model_fields.keys())
+        if unknown:
+            known = ", ".join(WaveSpec.model_fields)
+            raise Misconfigured(f"a wave's spec has no {unknown[0]!r} (known: {known})")
+        try:
+            spec = WaveSpec.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            raise Misconfigured(f"{'.'.join(map(str, first['loc'])) or 'spec'}: {first['msg']}") from error
+        return self._with_known_recipe(spec), hostlists.expand(spec.nodes)
+
+    def _with_known_recipe(self, spec: WaveSpec) -> WaveSpec:
+        dialect = self._loop.fleet.dialect
+        word = dialect.word_for_recipe(spec.recipe) or dialect.word(spec.recipe)
+        if word is None:
+            known = ", ".join(dict.fromkeys(w.recipe for w in dialect.words))
+            raise Misconfigured(f"recipe: no word asks for {spec.recipe!r} (known recipes: {known})")
+        if spec.image and not is_option_value(spec.image):
+            raise Misconfigured(
+                f"image: {spec.image!r} cannot stand in a reason: use one word of letters, digits, ._:/@+-"
+            )
+        return spec.model_copy(update={"recipe": word.recipe})
+
+
+def _or_held(wave: Wave, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    held = nodes or tuple(m.node for m in wave.with_turn(Turn.HELD))
+    if not held:
+        raise Refused(f"wave {wave.id} holds no node")
+    return held
+
+
+def _nodes(wave: Wave, fleet: Fleet) -> list[WaveNode]:
+    return [wave_rules.describe(member, fleet.node(member.node)) for member in wave.members]
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadMessage(f"{name} is missing, or no text")
+    return value
+
+
+def _number(arguments: Arguments, name: str, default: float) -> float:
+    value = arguments.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:  # noqa: PLR2004 - a date
+        raise BadMessage(f"{name}: {value!r} is no number")
+    return value
+
+
+def _hostlist(arguments: Arguments) -> tuple[str, ...]:
+    """The nodes asked for, as a hostlist or a list of them; none asked for is empty."""
+    value = arguments.get("nodes")
+    if not value:
+        return ()
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        raise BadMessage(f"nodes: {value!r} is no hostlist")
+    return hostlists.expand(value)

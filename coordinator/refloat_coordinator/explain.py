@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a node is as it is: one sentence, and the lines that it is drawn from; pure."""
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from refloat_contract.messages import Event, NodeReport, SlurmView
+from refloat_contract.words import Phase, Turn
+from refloat_coordinator.fleet import Fleet, Node
+from refloat_coordinator.permits import Permits
+from refloat_coordinator.wave import Member, Wave
+
+_SHOWN_TURNS = {Turn.WAITING, Turn.MARKED, Turn.HELD, Turn.SKIPPED}
+
+
+def explain(
+    name: str, fleet: Fleet, permits: Permits, waves: Iterable[Wave], events: Collection[Event]
+) -> dict[str, Any]:
+    """Answer `refloat why`: ``sentence`` and ``lines``."""
+    node = fleet.node(name)
+    turns = [(wave, m) for wave in waves for m in wave.members if m.node == name]
+    lines = [_slurm(node.slurm, fleet), *_agent(node)]
+    if name in permits:
+        permit = permits[name]
+        lines.append(f"permit: {permit.purpose} {permit.cycle}, since {_time(permit.granted_at)}")
+    lines += [f"wave {wave.id} ({wave.state}): {m.turn}{_colon(m.why or wave.why)}" for wave, m in turns]
+    lines += [f"{_time(event.at_ns / 1e9)} {event.kind}: {event.message}" for event in events]
+    return {"sentence": _sentence(node, fleet, turns), "lines": lines}
+
+
+def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str:
+    report = node.report
+    if report and report.phase is not Phase.IN_SERVICE:
+        silent = "" if node.online else " when its agent was last heard"
+        return f"{node.name} is in phase {report.phase}{silent}{_colon(report.why)}"
+    for wave, member in turns:
+        if member.turn in _SHOWN_TURNS:
+            return f"{node.name} is {member.turn} in wave {wave.id}{_colon(member.why or wave.why)}"
+    outage = fleet.outages.get(node.name)
+    if outage:
+        return f"{node.name} is out: {outage}"
+    if node.slurm is None:
+        return f"nothing is known of {node.name}: is that its name in Slurm?"
+    return f"{node.name} is in service"
+
+
+def _slurm(view: SlurmView | None, fleet: Fleet) -> str:
+    if view is None or not view.known:
+        return "Slurm: does not know the node"
+    stale = "" if fleet.slurm_ok else f" (read {_time(fleet.read_at)}; {fleet.slurm_why})"
+    reason = f", reason {view.reason!r} by {view.reason_user or '?'}" if view.reason else ""
+    return f"Slurm: {'+'.join(view.flags)}{reason}{stale}"
+
+
+def _agent(node: Node) -> list[str]:
+    if node.report is None:
+        return [f"agent: {'online, without a report' if node.online else 'never heard of'}"]
+    state = "online" if node.online else "silent"
+    return [f"agent: {state} since {_time(node.since)}, {_report(node.report)}", *_checks(node.report)]
+
+
+def _report(report: NodeReport) -> str:
+    cycle = f", cycle {report.cycle.id} ({report.cycle.recipe})" if report.cycle else ""
+    return f"{report.phase}{_colon(report.why)}, {report.verdict}{cycle}"
+
+
+def _checks(report: NodeReport) -> list[str]:
+    failing = [f"check {failure.check} fails: {failure.message}" for failure in report.failing]
+    return failing + [f"check {failure.check} is unknown: {failure.message}" for failure in report.unknown]
+
+
+def _colon(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

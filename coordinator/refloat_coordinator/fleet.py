@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet as it was last heard of: a fold of agents' reports, their events and Slurm's node table; pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from refloat_contract.messages import Event, NodeReport, NodeStatus, SlurmView
+from refloat_contract.reasons import Dialect
+from refloat_contract.words import EventKind, Outcome
+from refloat_coordinator import outage
+
+_WAVES_KEPT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A cycle that a node ended well, as its agent reports it; ``boot_id`` is empty where it named none."""
+
+    cycle: str
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node: its agent's last report (kept when the last will arrives), Slurm's view, and cycles done by wave.
+
+    ``since`` is when ``online`` last changed, by the coordinator's clock; None stands for never heard, never read.
+    """
+
+    name: str
+    online: bool = False
+    since: float = 0.0
+    report: NodeReport | None = None
+    slurm: SlurmView | None = None
+    done: Mapping[str, Done] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An agent's status arrived."""
+
+    status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An agent's event arrived."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Slurm's whole node table was read: the views that changed. ``began_at`` is when the read was begun."""
+
+    began_at: float
+    changed: tuple[SlurmView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """slurmctld did not answer."""
+
+    why: str
+
+
+Fact: TypeAlias = Heard | Told | Read | Unread
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All nodes, and what follows from Slurm's table for all of them.
+
+    ``outages`` says why a node is out by Slurm's word; ``known`` are the nodes in Slurm's table; ``read_at`` is when
+    the last good read began (0: there was none), ``reads`` counts them; ``slurm_why`` is empty while Slurm answers.
+    """
+
+    dialect: Dialect = field(default_factory=Dialect)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    outages: Mapping[str, str] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    read_at: float = 0.0
+    reads: int = 0
+    slurm_why: str = "the node table has not been read yet"
+
+    @property
+    def slurm_ok(self) -> bool:
+        """Whether the last read of Slurm's table was good."""
+        return not self.slurm_why
+
+    def node(self, name: str) -> Node:
+        """The node; one never heard of is empty."""
+        return self.nodes.get(name) or Node(name)
+
+
+def fold(fleet: Fleet, facts: Iterable[Fact], now: float) -> Fleet:
+    """The fleet after these facts, in their order. The same fact twice changes nothing."""
+    nodes = dict(fleet.nodes)
+    after = replace(fleet, nodes=nodes)
+    for fact in facts:
+        match fact:
+            case Heard(status):
+                nodes[status.node] = _heard(nodes.get(status.node) or Node(status.node), status, now)
+            case Told(event):
+                nodes[event.node] = _told(nodes.get(event.node) or Node(event.node), event)
+            case Read():
+                after = _read(after, nodes, fact)
+            case Unread(why):
+                after = replace(after, slurm_why=why)
+    return after
+
+
+def _heard(node: Node, status: NodeStatus, now: float) -> Node:
+    since = now if status.online != node.online or not node.since else node.since
+    report = status.report or node.report
+    node = replace(node, online=status.online, since=since, report=report)
+    last = status.report.last_cycle if status.report else None
+    if last is None or not last.wave or last.outcome is not Outcome.DONE:
+        return node
+    return _with_done(node, last.wave, Done(last.id, last.boot_id))
+
+
+def _told(node: Node, event: Event) -> Node:
+    if event.kind is not EventKind.RESUMED or not event.wave:
+        return node
+    return _with_done(node, event.wave, Done(event.cycle, event.boot_id))
+
+
+def _with_done(node: Node, wave: str, done: Done) -> Node:
+    known = node.done.get(wave)
+    if known == done or (known and known.cycle == done.cycle and not done.boot_id):
+        return node
+    # The newest last, so that the oldest are forgotten.
+    others = [(w, d) for w, d in node.done.items() if w != wave]
+    return replace(node, done=dict([*others, (wave, done)][-_WAVES_KEPT:]))
+
+
+def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
+    outages = dict(fleet.outages)
+    gone, come = set[str](), set[str]()
+    for view in read.changed:
+        nodes[view.node] = replace(nodes.get(view.node) or Node(view.node), slurm=view)
+        (come if view.known else gone).add(view.node)
+        why = outage.cause(view, fleet.dialect)
+        if why:
+            outages[view.node] = why
+        else:
+            outages.pop(view.node, None)
+    known = (fleet.known - gone) | come if read.changed else fleet.known
+    return replace(fleet, outages=outages, known=known, read_at=read.began_at, reads=fleet.reads + 1, slurm_why="")

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: observe, decide (pure), save, perform. Nothing else in the coordinator changes a wave or a permit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from refloat_contract.errors import Refused, Transient
+from refloat_contract.messages import Event, NodeStatus, Order, Request, WaveReport, encode
+from refloat_contract.reasons import Dialect
+from refloat_contract.topics import Kind, Topics
+from refloat_contract.words import EventKind, OrderKind, RequestKind
+from refloat_coordinator import fleet as fleets
+from refloat_coordinator import permits as permit_rules
+from refloat_coordinator import wave as wave_rules
+from refloat_coordinator import waves as wave_moves
+from refloat_coordinator.budget import Limit
+from refloat_coordinator.bus import Arrival, Inbox
+from refloat_coordinator.clock import Clock
+from refloat_coordinator.fleet import Fact, Fleet
+from refloat_coordinator.ledger import Ledger
+from refloat_coordinator.permits import Denial, Grant, Permit
+from refloat_coordinator.wave import Wave
+from refloat_coordinator.waves import GiveBack, Mark, Tell, World
+from refloat_service.mqtt import Publication
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 1.0
+_BATCH: Final = 5000
+_FOLLOWER_BACKLOG: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the loop reaches the world through: the disk, time, and a mailbox."""
+
+    ledger: Ledger
+    clock: Clock
+    post: Callable[[Publication], None]
+    recorded: Callable[[], None]
+    """Called when the ledger has new events."""
+
+
+class Loop:
+    """The state of the coordinator, and the one place that changes it."""
+
+    def __init__(
+        self, ports: Ports, inbox: Inbox, topics: Topics, *, epoch: int, limits: tuple[Limit, ...], dialect: Dialect
+    ) -> None:
+        self.fleet = Fleet(dialect=dialect)
+        self.waves: dict[str, Wave] = {}
+        self.permits: dict[str, Permit] = {}
+        self.limits = limits
+        self.trouble = ""
+        """Why nothing can be saved now; empty while all is well."""
+        self.stepped_at = ports.clock.now()
+        self._ports = ports
+        self._inbox = inbox
+        self._topics = topics
+        self._epoch = epoch
+        self._lock = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._facts: deque[Fact] = deque()
+        self._reports: dict[str, WaveReport] = {}
+        self._tried: dict[tuple[str, str], int] = {}
+        self._followers: set[asyncio.Queue[Event]] = set()
+        self._orders = 0
+        self._last_ns = 0
+
+    async def load(self) -> None:
+        """Take up what the last run left: waves, permits, and the cycles that ended well meanwhile."""
+        ledger = self._ports.ledger
+        self.permits = await ledger.load_permits()
+        self.waves = {wave.id: wave for wave in await ledger.load_waves(ended=False)}
+        if self.waves:
+            done = await ledger.events(kinds=[EventKind.RESUMED], waves=list(self.waves), limit=_BATCH * 20)
+            self.fleet = fleets.fold(self.fleet, [fleets.Told(event) for event in done], self._ports.clock.now())
+        for wave in self.waves.values():
+            log.info("wave_taken_up", wave=wave.id, state=wave.state)
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._news.set()
+
+    def observe(self, fact: Fact) -> None:
+        """Take in what the feed read."""
+        self._facts.append(fact)
+        self.wake()
+
+    async def run(self, perform: Callable[[Mark | GiveBack], None]) -> None:
+        """Step until cancelled: at once when something is new, else once a tick. ``perform`` must not wait."""
+        while True:
+            for order in await self.step():
+                perform(order)
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._news.wait()
+            except TimeoutError:
+                pass  # a tick: deadlines pass without anything new
+            self._news.clear()
+
+    async def step(self) -> list[Mark | GiveBack]:
+        """One turn; answers with what is to be done to Slurm, all of which is saved."""
+        async with self._lock:
+            arrivals = self._inbox.take(_BATCH)
+            try:
+                orders = await self._turn(arrivals)
+            except Transient as error:
+                self._inbox.put_back(arrivals)
+                self._say_trouble(str(error))
+                return []
+            finally:
+                self.stepped_at = self._ports.clock.now()
+            self._say_trouble("")
+            for arrival in arrivals:
+                arrival.acknowledge()
+            if len(self._inbox):
+                self.wake()
+            return orders
+
+    def wants(self, order: Mark | GiveBack) -> bool:
+        """Whether an order that waited for its turn still stands."""
+        wave = self.waves.get(order.wave)
+        if wave is None:
+            return False
+        _, decisions = wave_moves.decide(wave, self.world(wave), self._ports.clock.now())
+        return order in decisions
+
+    async def change(self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave]) -> WaveReport:
+        """Change a wave as an operator asked, and save that.
+
+        Raises:
+            Refused: there is no such wave, or ``change`` says no.
+            Transient: it cannot be saved now.
+        """
+        async with self._lock:
+            wave = self.waves.get(wave_id)
+            if wave is None:
+                raise Refused(f"no wave {wave_id} is under way (`refloat wave list` names them)")
+            changed = change(wave, self.fleet, self._ports.clock.now())
+            await self._ports.ledger.save([changed])
+            self.waves[wave_id] = changed
+            self._forget_tries(wave_id)
+            self.wake()
+            log.info("wave_changed", wave=wave_id, state=changed.state, why=changed.why)
+            return self._publish_report(changed)
+
+    async def start(self, wave: Wave) -> WaveReport:
+        """Begin a wave.
+
+        Raises:
+            Refused: another one is about some of its nodes.
+            Transient: it cannot be saved now.
+        """
+        async with self._lock:
+            for other in self.waves.values():
+                shared = sorted(wave.nodes & other.nodes)
+                if shared and not other.is_ended:
+                    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+                    raise Refused(f"wave {other.id} is about {shared[0]}{more} already: wait for its end, or abort it")
+            await self._ports.ledger.save([wave])
+            self.waves[wave.id] = wave
+            self.wake()
+            log.info("wave_started", wave=wave.id, nodes=wave.spec.nodes, recipe=wave.spec.recipe)
+            return self._publish_report(wave)
+
+    def world(self, wave: Wave, waves: Mapping[str, Wave] | None = None) -> World:
+        """What a wave is decided by, all other waves being as they are in ``waves`` (or now)."""
+        others = self.waves if waves is None else waves
+        return World(self.fleet, self.permits, self.limits, wave_moves.reserved(others.values(), wave.id))
+
+    def report(self, wave: Wave) -> WaveReport:
+        """The wave as it is told."""
+        return wave_rules.report(wave, self.fleet)
+
+    def publish_all(self) -> None:
+        """Tell every wave again: the broker is another one, or lost what it kept."""
+        self._reports.clear()
+        self.wake()
+
+    def follow(self) -> asyncio.Queue[Event]:
+        """A queue that gets every new event from now on; give it back to `unfollow`."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(_FOLLOWER_BACKLOG)
+        self._followers.add(queue)
+        return queue
+
+    def unfollow(self, queue: asyncio.Queue[Event]) -> None:
+        """No longer fill this queue."""
+        self._followers.discard(queue)
+
+    async def _turn(self, arrivals: Collection[Arrival]) -> list[Mark | GiveBack]:
+        now = self._ports.clock.now()
+        contents = [arrival.content for arrival in arrivals]
+        await self._record([content for content in contents if isinstance(content, Event)])
+        facts: list[Fact] = [self._facts.popleft() for _ in range(len(self._facts))]
+        for content in contents:
+            if isinstance(content, NodeStatus):
+                facts.append(fleets.Heard(content))
+            elif isinstance(content, Event):
+                facts.append(fleets.Told(content))
+        if facts:
+            self.fleet = fleets.fold(self.fleet, facts, now)
+        await self._permits([content for content in contents if isinstance(content, Request)], now)
+        return await self._waves(now)
+
+    async def _record(self, events: list[Event]) -> None:
+        if events:
+            self._announce(await self._ports.ledger.record(events))
+
+    def _announce(self, events: Collection[Event]) -> None:
+        if events:
+            self._ports.recorded()
+        for queue in self._followers:
+            for event in events:
+                if not queue.full():  # a reader this slow asks the ledger
+                    queue.put_nowait(event)
+
+    async def _permits(self, requests: Iterable[Request], now: float) -> None:
+        before = self.permits
+        after = dict(before)
+        for node, sign in permit_rules.ended(self.fleet, after).items():
+            del after[node]
+            log.info("permit_ended", node=node, why=sign)
+        answers = [(request, self._answer(request, after, now)) for request in requests]
+        changed = [permit for node, permit in after.items() if before.get(node) is not permit]
+        gone = [node for node in before if node not in after]
+        if changed or gone:
+            await self._ports.ledger.save_permits(changed, gone)
+        self.permits = after
+        for request, answer in answers:
+            if answer is not None:
+                self._send(request, answer)
+
+    def _answer(self, request: Request, permits: dict[str, Permit], now: float) -> Grant | Denial | None:
+        if request.kind is RequestKind.RELEASE:
+            if permit_rules.is_released(permits.get(request.node), request):
+                del permits[request.node]
+            return None
+        objection = wave_moves.objection(self.waves.values(), request)
+        if objection and request.node not in permits:
+            return Denial(objection)
+        answer = permit_rules.decide(self.fleet, self._limits_for(request), permits, request, now)
+        if isinstance(answer, Grant):
+            permits[request.node] = answer.permit
+        return answer
+
+    def _limits_for(self, request: Request) -> tuple[Limit, ...]:
+        wave = self.waves.get(request.wave)
+        return (*self.limits, wave_moves.limit_of(wave)) if wave else self.limits
+
+    def _send(self, request: Request, answer: Grant | Denial) -> None:
+        self._orders += 1
+        granted = isinstance(answer, Grant)
+        order = Order(
+            id=f"{self._epoch}-{self._orders}",
+            node=request.node,
+            kind=OrderKind.GRANT if granted else OrderKind.DENY,
+            epoch=self._epoch,
+            request=request.id,
+            cycle=request.cycle,
+            why="" if isinstance(answer, Grant) else answer.why,
+            retry_after_s=0.0 if isinstance(answer, Grant) else answer.retry_after_s,
+        )
+        log.info("permit_answered", node=request.node, cycle=request.cycle, granted=granted, why=order.why)
+        self._ports.post(Publication(self._topics.node(request.node, Kind.ORDER), encode(order)))
+
+    async def _waves(self, now: float) -> list[Mark | GiveBack]:
+        changed: dict[str, Wave] = {}
+        told: list[Event] = []
+        orders: list[Mark | GiveBack] = []
+        current = dict(self.waves)
+        for wave in list(current.values()):
+            after, decisions = wave_moves.decide(wave, self.world(wave, current), now)
+            current[wave.id] = after
+            if after != wave:
+                changed[wave.id] = after
+            told += [self._stamped(d.event) for d in decisions if isinstance(d, Tell)]
+            orders += [d for d in decisions if not isinstance(d, Tell)]
+        if changed or told:
+            await self._ports.ledger.save(changed.values(), told)
+            self._announce(told)
+        self.waves = {wave.id: wave for wave in current.values() if not wave.is_ended}
+        for wave in current.values():
+            self._log_change(wave) if wave.id in changed else None
+            self._publish_report(wave)
+        return [order for order in orders if self._is_due(order)]
+
+    def _is_due(self, order: Mark | GiveBack) -> bool:
+        """Once for each read of Slurm's table: the effect of the last try shows in the next."""
+        key = (order.wave, order.node)
+        if self._tried.get(key) == self.fleet.reads:
+            return False
+        self._tried[key] = self.fleet.reads
+        return True
+
+    def _forget_tries(self, wave_id: str) -> None:
+        self._tried = {key: reads for key, reads in self._tried.items() if key[0] != wave_id}
+
+    def _stamped(self, event: Event) -> Event:
+        # Two points of one host and one time would be one point.
+        self._last_ns = max(event.at_ns, self._last_ns + 1)
+        return event.model_copy(update={"at_ns": self._last_ns})
+
+    def _publish_report(self, wave: Wave) -> WaveReport:
+        report = self.report(wave)
+        if self._reports.get(wave.id) != report:
+            self._ports.post(Publication(self._topics.wave(wave.id), encode(report), retain=True))
+            self._reports[wave.id] = report
+        if wave.is_ended:
+            del self._reports[wave.id]
+            self._forget_tries(wave.id)
+        return report
+
+    def _log_change(self, wave: Wave) -> None:
+        counts = {str(turn): count for turn, count in self.report(wave).counts.items()}
+        log.info("wave_moved", wave=wave.id, state=wave.state, why=wave.why, **counts)
+
+    def _say_trouble(self, why: str) -> None:
+        if why and not self.trouble:
+            log.error("ledger_cannot_save", why=why)
+        if self.trouble and not why:
+            log.info("ledger_saves_again")
+        self.trouble = why

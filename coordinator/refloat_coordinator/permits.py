@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may take a node out of service now: fleet, limits and a request in, a grant or the one reason why not out; pure.
+
+Out are the nodes that hold a permit and those that are out by Slurm's word. A permit only ever stands in the way of
+taking *another* node out: coming back needs none.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from refloat_contract.messages import NodeReport, Request
+from refloat_contract.words import Phase, Purpose, Verdict
+from refloat_coordinator import outage
+from refloat_coordinator.budget import Limit, Room
+from refloat_coordinator.fleet import Fleet, Node
+
+RETRY_AFTER_S: Final = 5.0
+
+
+class Permit(BaseModel):
+    """The leave that a node has to be out of service, as it is kept on disk.
+
+    ``report_at`` is the time in the agent's last report when the permit was granted, by the node's own clock: a report
+    with this time is the one from before, however late the broker delivers it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+    node: str
+    cycle: str
+    purpose: Purpose
+    wave: str = ""
+    granted_at: float
+    report_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The node may go out; ``is_new`` is false for one that it holds already."""
+
+    permit: Permit
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """The node may not go out now; ``why`` names the one reason."""
+
+    why: str
+    retry_after_s: float = RETRY_AFTER_S
+
+
+Permits: TypeAlias = Mapping[str, Permit]
+
+
+def out(fleet: Fleet, permits: Permits) -> dict[str, str]:
+    """All nodes that are out, each with the cause."""
+    return {**fleet.outages, **dict.fromkeys(permits, "permit")}
+
+
+def decide(fleet: Fleet, limits: Iterable[Limit], permits: Permits, request: Request, now: float) -> Grant | Denial:
+    """Answer a request for a permit; the same request gets the same answer while its permit stands."""
+    held = permits.get(request.node)
+    if held and held.cycle == request.cycle and held.purpose is request.purpose:
+        return Grant(held, is_new=False)
+    if not fleet.slurm_ok:
+        return Denial(f"Slurm does not answer: {fleet.slurm_why}")
+    node = fleet.node(request.node)
+    if node.slurm is None or not node.slurm.known:
+        return Denial(f"{request.node} is not in Slurm's node table", 12 * RETRY_AFTER_S)
+    # A node that is DOWN already takes nothing more from the cluster: its repair must not wait for a budget.
+    if not outage.is_down_for_sure(node.slurm):
+        why = Room(limits, out(fleet, permits), fleet.known).refusal(request.node)
+        if why:
+            return Denial(why)
+    return Grant(_permit(request, node, now), is_new=True)
+
+
+def _permit(request: Request, node: Node, now: float) -> Permit:
+    return Permit(
+        node=request.node,
+        cycle=request.cycle,
+        purpose=request.purpose,
+        wave=request.wave,
+        granted_at=now,
+        report_at=node.report.at if node.report else 0.0,
+    )
+
+
+def ended(fleet: Fleet, permits: Permits) -> dict[str, str]:
+    """The permits that are over, each with the sign of it."""
+    signs = ((name, _sign_of_end(fleet, fleet.node(name), permit)) for name, permit in permits.items())
+    return {name: sign for name, sign in signs if sign}
+
+
+def is_released(permit: Permit | None, request: Request) -> bool:
+    """Whether this request gives this permit back; a late one for an earlier cycle does not."""
+    return permit is not None and permit.cycle == request.cycle
+
+
+def _sign_of_end(fleet: Fleet, node: Node, permit: Permit) -> str:
+    if node.slurm is not None and not node.slurm.known:
+        return "the node left Slurm's node table"
+    read_since = fleet.read_at > permit.granted_at
+    in_service = read_since and node.slurm is not None and outage.is_in_service(node.slurm)
+    report = node.report if node.report and node.report.at != permit.report_at else None
+    if permit.purpose is Purpose.HEALTH:
+        # The drain follows the grant: until then Slurm shows the node in service, and the agent calls it unhealthy.
+        return "healthy and in service" if in_service and report and report.verdict is Verdict.HEALTHY else ""
+    if in_service:
+        # Without DRAIN there is no cycle: the agent ends it at once (Slurm is the authority).
+        return "Slurm shows the node in service"
+    # The last report of a dead node says nothing new; it is out all the same.
+    return _denied_by(report, permit) if report and node.online else ""
+
+
+def _denied_by(report: NodeReport, permit: Permit) -> str:
+    if report.cycle is not None and report.cycle.id != permit.cycle:
+        return f"the agent reports another cycle, {report.cycle.id}"
+    return "the agent reports no cycle" if report.cycle is None and report.phase is Phase.IN_SERVICE else ""

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One wave as it is kept on disk, and what an operator may do to it; pure.
+
+How a wave moves by itself is in `waves`; what one of its nodes does, in `turns`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from enum import StrEnum
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from refloat_contract.errors import Refused
+from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
+from refloat_contract.words import Phase, Turn, WaveState
+from refloat_coordinator.fleet import Fleet, Node
+
+ENDED: Final = frozenset({WaveState.DONE, WaveState.FAILED, WaveState.ABORTED})
+
+
+class PauseCause(StrEnum):
+    """Who or what paused a wave. One that Slurm's silence paused goes on by itself."""
+
+    OPERATOR = "operator"
+    FAILURES = "failures"
+    CANARY = "canary"
+    BUDGET = "budget"
+    SLURM = "slurm"
+    ABORT = "abort"
+
+
+class Member(BaseModel):
+    """One node in its wave. All times are the coordinator's; 0 means that it is not so now.
+
+    ``confirmed``: Slurm or the agent has shown the drain that this wave set; before, it is only the intent.
+    ``boot_time`` and ``slurmd_start_time`` are Slurm's at the intent: when they change, the cycle has begun, whatever
+    else got lost. ``away_since`` counts the deadline of a node that reboots or is silent, ``unready_since`` that of one
+    that cannot be marked yet, ``back_since`` that of one which is in service again without a word from its agent.
+    ``spent`` are cycles from before a retry, which say nothing any more.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    node: str
+    turn: Turn = Turn.WAITING
+    since: float = 0.0
+    why: str = ""
+    confirmed: bool = False
+    boot_time: int = 0
+    slurmd_start_time: int = 0
+    away_since: float = 0.0
+    unready_since: float = 0.0
+    back_since: float = 0.0
+    lost: bool = False
+    attempt: int = 1
+    spent: tuple[str, ...] = ()
+    left_out: bool = False
+
+    def entering(self, turn: Turn, now: float, why: str = "") -> "Member":
+        """This member with another turn."""
+        return self.model_copy(
+            update={
+                "turn": turn,
+                "since": now,
+                "why": why,
+                "away_since": 0.0,
+                "unready_since": 0.0,
+                "back_since": 0.0,
+            }
+        )
+
+    def but(self, **changes: object) -> "Member":
+        """This member with other values."""
+        return self.model_copy(update=changes)
+
+
+class Wave(BaseModel):
+    """A wave. ``forgiven`` held nodes, and held canaries if ``canary_waived``, no longer pause it.
+
+    ``announced`` and ``pauses_told`` say how much of it is in the record; ``soaking_since`` is when the canaries were
+    done, ``stuck_since`` since when a budget alone keeps it from going on (0: not so).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+    id: str
+    spec: WaveSpec
+    state: WaveState = WaveState.RUNNING
+    why: str = ""
+    pause: PauseCause | None = None
+    pauses: int = 0
+    pauses_told: int = 0
+    forgiven: int = 0
+    canary_waived: bool = False
+    soaking_since: float = 0.0
+    stuck_since: float = 0.0
+    started_at: float = 0.0
+    announced: bool = False
+    ended_at: float = 0.0
+    members: tuple[Member, ...] = Field(min_length=1)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in ENDED
+
+    @property
+    def is_aborting(self) -> bool:
+        """Whether it only waits for nodes under way."""
+        return self.pause is PauseCause.ABORT and not self.is_ended
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes that it is about; those that an operator took out of it are not."""
+        return frozenset(m.node for m in self.members if not m.left_out)
+
+    def with_turn(self, *turns: Turn) -> tuple[Member, ...]:
+        """The members with one of these turns."""
+        return tuple(m for m in self.members if m.turn in turns)
+
+    def but(self, **changes: object) -> "Wave":
+        """This wave with other values."""
+        return self.model_copy(update=changes)
+
+
+def create(wave_id: str, spec: WaveSpec, nodes: Sequence[str], now: float) -> Wave:
+    """A new wave over these nodes."""
+    members = tuple(Member(node=node, since=now) for node in nodes)
+    return Wave(id=wave_id, spec=spec, started_at=now, members=members)
+
+
+def paused(wave: Wave) -> Wave:
+    """The wave, paused by an operator: nothing is marked, nodes under way go on.
+
+    Raises:
+        Refused: it has ended or is being aborted.
+    """
+    _refuse_if_over(wave)
+    return wave.but(
+        state=WaveState.PAUSED, pause=PauseCause.OPERATOR, why="paused by an operator", pauses=wave.pauses + 1
+    )
+
+
+def resumed(wave: Wave) -> Wave:
+    """The wave, going on; what paused it is forgiven, but the next held node counts again.
+
+    Raises:
+        Refused: it is not paused.
+    """
+    _refuse_if_over(wave)
+    if wave.state is not WaveState.PAUSED:
+        raise Refused(f"wave {wave.id} is {wave.state}, not paused")
+    return wave.but(
+        state=WaveState.RUNNING,
+        pause=None,
+        why="",
+        forgiven=len(wave.with_turn(Turn.HELD)),
+        canary_waived=wave.canary_waived or wave.pause is PauseCause.CANARY,
+        stuck_since=0.0,
+    )
+
+
+def aborted(wave: Wave) -> Wave:
+    """The wave, ending: nodes that have not begun get their drain back, nodes under way are let finish.
+
+    Raises:
+        Refused: it has ended. Twice is once.
+    """
+    if wave.is_aborting:
+        return wave
+    _refuse_if_over(wave)
+    return wave.but(state=WaveState.PAUSED, pause=PauseCause.ABORT, why="aborting: nodes under way are let finish")
+
+
+def retried(wave: Wave, nodes: Collection[str], fleet: Fleet, now: float) -> Wave:
+    """The wave, with these held or skipped nodes waiting again.
+
+    Raises:
+        Refused: it has ended, or a node is not in it or has another turn.
+    """
+    _refuse_if_over(wave)
+
+    def again(member: Member) -> Member:
+        if member.turn not in {Turn.HELD, Turn.SKIPPED}:
+            raise Refused(f"{member.node} is {member.turn} in wave {wave.id}: only held and skipped nodes are retried")
+        spent = tuple(dict.fromkeys([*member.spent, *_cycles(fleet.node(member.node), wave.id)]))
+        return Member(node=member.node, since=now, attempt=member.attempt + 1, spent=spent)
+
+    return _changed(wave, nodes, again)
+
+
+def skipped(wave: Wave, nodes: Collection[str], now: float) -> Wave:
+    """The wave without these nodes; one under way is let finish, the wave no longer waits for it.
+
+    Raises:
+        Refused: it has ended, or a node is not in it or is done.
+    """
+    _refuse_if_over(wave)
+
+    def leave_out(member: Member) -> Member:
+        if member.turn is Turn.DONE:
+            raise Refused(f"{member.node} is done in wave {wave.id} already")
+        return member.entering(Turn.SKIPPED, now, "taken out of the wave by an operator").but(left_out=True)
+
+    return _changed(wave, nodes, leave_out)
+
+
+def report(wave: Wave, fleet: Fleet) -> WaveReport:
+    """The wave as it is told to the world: all counts, and the nodes under way or held."""
+    counts = Counter(m.turn for m in wave.members)
+    shown = wave.with_turn(Turn.MARKED, Turn.HELD)
+    return WaveReport(
+        id=wave.id,
+        spec=wave.spec,
+        state=wave.state,
+        why=wave.why,
+        started_at=wave.started_at,
+        ended_at=wave.ended_at,
+        counts={turn: counts[turn] for turn in Turn if counts[turn]},
+        nodes=tuple(describe(m, fleet.node(m.node)) for m in shown),
+    )
+
+
+def describe(member: Member, node: Node) -> WaveNode:
+    """One node of a wave, with its agent's phase; the agent's word says best what a marked node waits for."""
+    phase = node.report.phase if node.report else Phase.IN_SERVICE
+    why = member.why
+    if member.turn is Turn.MARKED and not why and node.report:
+        why = node.report.why
+    return WaveNode(node=member.node, turn=member.turn, since=member.since, phase=phase, why=why)
+
+
+def _changed(wave: Wave, nodes: Collection[str], change: Callable[[Member], Member]) -> Wave:
+    asked = set(nodes)
+    missing = sorted(asked - {m.node for m in wave.members})
+    if missing:
+        raise Refused(f"wave {wave.id} has no node {', '.join(missing[:5])}")
+    return wave.but(members=tuple(change(m) if m.node in asked else m for m in wave.members), stuck_since=0.0)
+
+
+def _cycles(node: Node, wave: str) -> list[str]:
+    report = node.report
+    found = [node.done[wave].cycle] if wave in node.done else []
+    if report and report.cycle:
+        found.append(report.cycle.id)
+    if report and report.last_cycle:
+        found.append(report.last_cycle.id)
+    return found
+
+
+def _refuse_if_over(wave: Wave) -> None:
+    if wave.is_ended:
+        raise Refused(f"wave {wave.id} has ended: {wave.state}")
+    if wave.is_aborting:
+        raise Refused(f"wave {wave.id} is being aborted")

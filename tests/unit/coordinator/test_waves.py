@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+
+import pytest
+from unit.coordinator.world import (
+    T0,
+    TRIGGER,
+    WAVE,
+    cycle,
+    ended,
+    fleet_of,
+    idle_fleet,
+    request,
+    status,
+    view,
+    wave_over,
+)
+
+from refloat_contract.errors import Refused
+from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Turn, WaveState
+from refloat_coordinator import fleet as fleets
+from refloat_coordinator import wave as rules
+from refloat_coordinator import waves
+from refloat_coordinator.budget import Amount, Limit
+from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Unread
+from refloat_coordinator.permits import Permit
+from refloat_coordinator.wave import PauseCause, Wave
+from refloat_coordinator.waves import Decision, GiveBack, Mark, Tell, World
+
+
+def step(wave: Wave, fleet: Fleet, now: float = T0, limits: Sequence[Limit] = ()) -> tuple[Wave, tuple[Decision, ...]]:
+    return waves.decide(wave, World(fleet, limits=tuple(limits)), now)
+
+
+def marks(decisions: Sequence[Decision]) -> list[str]:
+    return [d.node for d in decisions if isinstance(d, Mark)]
+
+
+def tells(decisions: Sequence[Decision]) -> list[EventKind]:
+    return [d.event.kind for d in decisions if isinstance(d, Tell)]
+
+
+def after(fleet: Fleet, *facts: Fact, now: float) -> Fleet:
+    return fleets.fold(fleet, facts, now)
+
+
+def done(*names: str) -> list[Heard]:
+    return [Heard(status(name, last=ended(cycle_id=f"c-{name}"), at=9.0)) for name in names]
+
+
+def held(*names: str) -> list[Heard]:
+    return [Heard(status(n, Phase.HELD, now=cycle(f"c-{n}"), why="no link", at=9.0)) for n in names]
+
+
+def test_a_wave_is_announced_once_and_marks_up_to_its_own_limit() -> None:
+    wave, decisions = step(wave_over("n1", "n2", "n3", max_unavailable=2), idle_fleet("n1", "n2", "n3"))
+    _, again = step(wave, idle_fleet("n1", "n2", "n3"))
+
+    assert tells(decisions) == [EventKind.WAVE_STARTED]
+    assert marks(decisions) == ["n1", "n2"]
+    assert wave.why == f"budget wave {WAVE}: 2 of 2 out: n1 (marked), n2 (marked)"
+    assert (tells(again), marks(again)) == ([], ["n1", "n2"])  # level-triggered: until Slurm shows it
+
+
+def test_a_mark_names_image_and_wave() -> None:
+    _, decisions = step(wave_over("n1", image="B", recipe="reconfigure"), idle_fleet("n1"))
+
+    assert Mark(WAVE, "n1", f"gpfs-restart image=B wave={WAVE}") in decisions
+
+
+def test_nodes_that_are_out_for_another_cause_count() -> None:
+    fleet = fleet_of(view("n1", "DOWN"), view("n2"), view("n9", "IDLE+DRAIN", "bad DIMM"), status("n2"))
+    own, _ = step(wave_over("n1", "n2"), fleet)
+    site, _ = step(wave_over("n2"), fleet, limits=[Limit("cluster", Amount(2))])
+
+    assert own.why == f"budget wave {WAVE}: 1 of 1 out: n1 (down)"
+    assert site.why == "budget cluster: 2 of 2 out: n1 (down), n9 (drained: bad DIMM)"
+
+
+def test_a_full_rack_does_not_keep_nodes_of_another_from_their_turn() -> None:
+    rack = Limit("group r1", Amount(1), frozenset({"n1", "n2"}))
+    _, decisions = step(wave_over("n1", "n2", "n3", max_unavailable=3), idle_fleet("n1", "n2", "n3"), limits=[rack])
+
+    assert marks(decisions) == ["n1", "n3"]
+
+
+def test_nodes_that_other_waves_have_marked_count_for_the_site() -> None:
+    world = World(idle_fleet("n1", "n2"), limits=(Limit("cluster", Amount(1)),), reserved={"n2": "wave w0"})
+    wave, decisions = waves.decide(wave_over("n1"), world, T0)
+
+    assert marks(decisions) == []
+    assert wave.why == "budget cluster: 1 of 1 out: n2 (wave w0)"
+
+
+def test_canaries_come_first_then_the_soak_then_the_rest() -> None:
+    fleet = idle_fleet("n1", "n2", "n3")
+    wave, first = step(wave_over("n1", "n2", "n3", canary=1, soak_s=60, max_unavailable=5), fleet)
+    fleet = after(fleet, *done("n1"), now=T0 + 10)
+    wave, soaking = step(wave, fleet, T0 + 10)
+    wave, still = step(wave, fleet, T0 + 69)
+    wave, rest = step(wave, fleet, T0 + 71)
+
+    assert [marks(d) for d in (first, soaking, still, rest)] == [["n1"], [], [], ["n2", "n3"]]
+
+
+def test_a_held_canary_pauses_whatever_failures_are_allowed() -> None:
+    wave, _ = step(wave_over("n1", "n2", canary=1, max_failures=9), idle_fleet("n1", "n2"))
+    wave, decisions = step(wave, after(idle_fleet("n1", "n2"), *held("n1"), now=T0), T0)
+    resumed, on = step(rules.resumed(wave), after(idle_fleet("n1", "n2"), *held("n1"), now=T0), T0)
+
+    assert (wave.state, wave.pause) == (WaveState.PAUSED, PauseCause.CANARY)
+    assert wave.why == "a canary is held: n1 (no link)"
+    assert tells(decisions) == [EventKind.WAVE_PAUSED]
+    assert (resumed.state, marks(on)) == (WaveState.RUNNING, ["n2"])
+
+
+def test_too_many_held_nodes_pause_and_a_resume_forgives_them() -> None:
+    fleet = idle_fleet("n1", "n2", "n3")
+    wave, _ = step(wave_over("n1", "n2", "n3"), fleet)
+    fleet = after(fleet, *held("n1"), now=T0 + 1)
+    wave, _ = step(wave, fleet, T0 + 1)
+    resumed, decisions = step(rules.resumed(wave), fleet, T0 + 2)
+
+    assert (wave.pause, wave.why) == (PauseCause.FAILURES, "1 held, 0 allowed: n1 (no link)")
+    assert (resumed.state, marks(decisions)) == (WaveState.RUNNING, ["n2"])
+
+
+def test_a_wave_with_held_nodes_within_what_is_allowed_still_ends_as_failed() -> None:
+    wave, _ = step(wave_over("n1", "n2", "n3", max_unavailable=3, max_failures=3), idle_fleet("n1", "n2", "n3"))
+    wave, decisions = step(wave, after(idle_fleet(), *done("n3"), *held("n1", "n2"), now=T0 + 5), T0 + 5)
+
+    assert (wave.state, wave.ended_at) == (WaveState.FAILED, T0 + 5)
+    assert wave.why == "1 done, 2 held: n1 (no link), n2 (no link)"
+    assert tells(decisions) == [EventKind.WAVE_ENDED]
+
+
+def test_a_wave_of_which_nothing_is_held_ends_as_done() -> None:
+    fleet = fleet_of(view("n1"), view("n2", "IDLE+DRAIN", "bad DIMM"), status("n1"), status("n2"))
+    wave, _ = step(wave_over("n1", "n2", max_unavailable=2), fleet)
+    wave, _ = step(wave, after(fleet, *done("n1"), now=T0), T0)
+
+    assert (wave.state, wave.why) == (WaveState.DONE, "1 done, 1 skipped")
+    assert wave.with_turn(Turn.SKIPPED)[0].why == "drained: bad DIMM"
+
+
+def test_a_node_without_an_agent_is_waited_for_and_then_skipped() -> None:
+    wave, _ = step(wave_over("n1", node_deadline_s=100), fleet_of(view("n1")))
+    waiting, _ = step(wave, fleet_of(view("n1")), T0 + 100)
+    over, _ = step(waiting, fleet_of(view("n1")), T0 + 101)
+
+    assert waiting.why == "waits for n1: no agent is online there"
+    assert over.members[0].turn is Turn.SKIPPED
+    assert over.members[0].why == "waited 100 s: no agent is online there"
+
+
+def test_a_node_that_is_not_ready_has_time_while_others_take_their_turn() -> None:
+    fleet = fleet_of(view("n1"), view("n2"), view("n3"), status("n2"), status("n3"))
+    wave, _ = step(wave_over("n1", "n2", "n3", node_deadline_s=100), fleet)
+    wave, _ = step(wave, fleet, T0 + 500)
+
+    assert wave.members[0].turn is Turn.WAITING
+
+
+def test_a_silent_slurmctld_pauses_and_the_wave_goes_on_by_itself() -> None:
+    fleet = idle_fleet("n1")
+    paused, decisions = step(wave_over("n1"), after(fleet, Unread("connect failure"), now=T0))
+    wave, on = step(paused, fleet)
+
+    assert (paused.state, paused.why) == (WaveState.PAUSED, "Slurm does not answer: connect failure")
+    assert tells(decisions) == [EventKind.WAVE_STARTED, EventKind.WAVE_PAUSED]
+    assert (wave.state, marks(on)) == (WaveState.RUNNING, ["n1"])
+
+
+def test_a_wave_that_only_its_budget_stops_pauses_in_the_end() -> None:
+    fleet = fleet_of(view("n1"), view("n9", "DOWN"), status("n1"))
+    limits = [Limit("cluster", Amount(1))]
+    wave, _ = step(wave_over("n1", node_deadline_s=100), fleet, limits=limits)
+    wave, _ = step(wave, fleet, T0 + 101, limits)
+
+    assert (wave.pause, wave.why) == (PauseCause.BUDGET, "budget cluster: 1 of 1 out: n9 (down)")
+
+
+def test_a_paused_wave_marks_nothing_but_sees_its_nodes_finish() -> None:
+    fleet = idle_fleet("n1", "n2")
+    wave, _ = step(wave_over("n1", "n2"), fleet)
+    wave, decisions = step(rules.paused(wave), after(fleet, *done("n1"), now=T0), T0)
+
+    assert (tells(decisions), marks(decisions)) == ([EventKind.WAVE_PAUSED], [])
+    assert wave.members[0].turn is Turn.DONE
+
+
+def test_an_abort_gives_drains_back_and_lets_nodes_under_way_finish() -> None:
+    names = ("n1", "n2", "n3")
+    wave, _ = step(wave_over(*names, max_unavailable=2), idle_fleet(*names))
+    fleet = fleet_of(
+        view("n1", "MIXED+DRAIN", TRIGGER),
+        view("n2", "IDLE+DRAIN", TRIGGER),
+        status("n1", Phase.DRAINING, now=cycle()),
+        status("n2", Phase.DRAINING, now=cycle("c2")),
+        now=T0 + 5,
+    )
+    permit = Permit(node="n2", cycle="c2", purpose=Purpose.CYCLE, granted_at=T0)
+    world = World(fleet, {"n2": permit})
+    wave, decisions = waves.decide(rules.aborted(wave), world, T0 + 5)
+    back = after(fleet, Read(T0 + 9, (view("n1"),)), *done("n2"), now=T0 + 9)
+    over, _ = waves.decide(wave, World(back), T0 + 9)
+
+    assert [d for d in decisions if isinstance(d, GiveBack)] == [GiveBack(WAVE, "n1", TRIGGER)]
+    assert [m.turn for m in wave.members] == [Turn.MARKED, Turn.MARKED, Turn.SKIPPED]
+    assert (over.state, over.why) == (WaveState.ABORTED, "1 done, 2 skipped")
+
+
+def test_no_permit_is_given_for_a_wave_that_is_being_aborted() -> None:
+    wave = rules.aborted(wave_over("n1"))
+
+    assert waves.objection([wave], request(wave=WAVE)) == f"wave {WAVE} is being aborted"
+    assert waves.objection([wave_over("n1")], request(wave=WAVE)) == ""
+
+
+def test_a_lost_node_is_told_once() -> None:
+    fleet = idle_fleet("n1")
+    wave, _ = step(wave_over("n1", node_deadline_s=100, max_failures=1), fleet)
+    gone = after(fleet, Heard(status("n1", Phase.REBOOTING, now=cycle(), at=2.0)), now=T0)
+    wave, _ = step(wave, gone, T0 + 1)
+    wave, decisions = step(wave, gone, T0 + 102)
+
+    assert tells(decisions) == [EventKind.NODE_LOST, EventKind.WAVE_ENDED]
+    assert step(wave, gone, T0 + 103) == (wave, ())
+
+
+def test_a_retry_marks_again_over_the_hold_of_the_wave_itself() -> None:
+    fleet = idle_fleet("n1", "n2")
+    wave, _ = step(wave_over("n1", "n2"), fleet)
+    fleet = after(fleet, *held("n1"), Read(T0, (view("n1", "IDLE+DRAIN", "refloat-hold: x refloat=c-n1"),)), now=T0)
+    wave, _ = step(wave, fleet, T0 + 1)
+    wave = rules.resumed(rules.retried(wave, ["n1"], fleet, T0 + 2))
+    wave, decisions = step(wave, fleet, T0 + 2)
+
+    assert Mark(WAVE, "n1", TRIGGER, ("c-n1",)) in decisions
+    assert wave.members[0].attempt == 2
+
+
+def test_a_node_taken_out_of_the_wave_no_longer_counts_for_its_own_limit() -> None:
+    fleet = fleet_of(view("n1", "DOWN"), view("n2"), status("n2"))
+    wave, _ = step(wave_over("n1", "n2"), fleet)
+    _, decisions = step(rules.skipped(wave, ["n1"], T0), fleet)
+
+    assert marks(decisions) == ["n2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rules.resumed,
+        lambda wave: rules.retried(wave, ["n1"], Fleet(), T0),
+        lambda wave: rules.retried(wave, ["n7"], Fleet(), T0),
+        lambda wave: rules.skipped(wave, ["n7"], T0),
+        lambda wave: rules.paused(rules.aborted(wave)),
+        lambda wave: rules.paused(wave.but(state=WaveState.DONE)),
+        lambda wave: rules.aborted(wave.but(state=WaveState.DONE)),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change: object) -> None:
+    with pytest.raises(Refused):
+        change(wave_over("n1"))  # type: ignore[operator]
+
+
+def test_an_abort_asked_for_twice_is_one() -> None:
+    wave = rules.aborted(wave_over("n1"))
+
+    assert rules.aborted(wave) is wave
+
+
+def test_the_report_counts_all_and_shows_those_under_way_or_held() -> None:
+    wave, _ = step(wave_over("n1", "n2"), idle_fleet("n1", "n2"))
+    fleet = after(idle_fleet("n1"), Heard(status("n1", Phase.DRAINING, now=cycle(), why="job 7", at=2.0)), now=T0)
+    report = rules.report(wave, fleet)
+
+    assert report.counts == {Turn.MARKED: 1, Turn.WAITING: 1}
+    assert [(n.node, n.phase, n.why) for n in report.nodes] == [("n1", Phase.DRAINING, "job 7")]
+
+
+def test_a_wave_reads_back_from_json_as_it_was() -> None:
+    wave, _ = step(wave_over("n1", "n2", canary=1), idle_fleet("n1", "n2"))
+
+    assert Wave.model_validate_json(wave.model_dump_json()) == wave
+
+
+def test_a_cancelled_cycle_is_skipped_and_a_late_success_still_counts() -> None:
+    wave, _ = step(wave_over("n1", "n2", max_unavailable=2), idle_fleet("n1", "n2"))
+    cancelled = Heard(status("n1", last=ended(Outcome.CANCELLED), at=2.0))
+    wave, _ = step(wave, after(idle_fleet("n1", "n2"), cancelled, now=T0), T0)
+    skipped = wave.members[0].turn
+    wave, _ = step(wave, after(idle_fleet("n1", "n2"), *done("n1"), now=T0), T0)
+
+    assert (skipped, wave.members[0].turn) == (Turn.SKIPPED, Turn.DONE)
