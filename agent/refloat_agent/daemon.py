@@ -3,8 +3,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Final
 
@@ -31,7 +30,6 @@ from refloat_agent.spool import Spool
 from refloat_agent.status import Desk, report_of
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
-from refloat_checks.registry import CheckSpec, Look, look_of
 from refloat_checks.runner import Runner
 from refloat_contract.errors import Transient
 from refloat_contract.reasons import short_boot
@@ -55,10 +53,12 @@ class Machine:
     power: Power
     processes: Processes
     commands: Commands
+    roots: proc.Roots = field(default_factory=proc.Roots)
 
 
-def real_machine(settings: AgentSettings, roots: proc.Roots) -> Machine:
+def real_machine(settings: AgentSettings) -> Machine:
     """The adapters for this very machine."""
+    roots = proc.Roots()
     processes = ProcProcesses(roots.proc)
     return Machine(
         clock=SystemClock(),
@@ -81,21 +81,17 @@ class Agent:
         gateway: SlurmGateway,
         *,
         machine: Machine | None = None,
-        specs: Sequence[CheckSpec] | None = None,
-        find_look: Callable[[CheckSpec], Look] = look_of,
         notifier: Notifier | None = None,
         pace: Pace = DEFAULT_PACE,
     ) -> None:
         self.settings = settings
         self.gateway = gateway
         self.notifier = notifier or SilentNotifier()
-        roots = proc.Roots()
-        self.machine = machine or real_machine(settings, roots)
+        self.machine = machine or real_machine(settings)
         self.probes = ProbePool()
         self.slurm = AgentSlurm(gateway, settings.node, self.machine.clock, self.machine.processes)
-        specs = settings.checks() if specs is None else specs
-        source = facts.source(roots, self.probes)
-        runner = Runner(specs, source, self.machine.clock.boottime_s, find_look=find_look)
+        source = facts.source(self.machine.roots, self.probes)
+        runner = Runner(settings.checks(), source, self.machine.clock.boottime_s)
         self.health = NodeHealth(runner, self.machine.clock, self._wake)
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()

@@ -39,7 +39,7 @@ class CommandMounts:
             table = await asyncio.to_thread(proc.read_mounts, self.roots)
         except (OSError, ValueError) as error:
             raise Transient(f"the mount table cannot be read: {error}") from error
-        return tuple(_judge(one, table) for one in self.storage)
+        return tuple(judge(one, table) for one in self.storage)
 
     async def mount(self) -> None:
         """Mount what is not mounted rightly, in the order of the configuration."""
@@ -63,7 +63,8 @@ class CommandMounts:
                 raise Refused(f"{one.name}: {' '.join(argv)}: {done.complaint}{by}")
 
 
-def _judge(one: Storage, table: tuple[proc.Mount, ...]) -> StorageFacts:
+def judge(one: Storage, table: tuple[proc.Mount, ...]) -> StorageFacts:
+    """What a mount table says of one storage."""
     finding = mounts.judge(table, one.limits, one.name)
     return StorageFacts(
         name=one.name,
