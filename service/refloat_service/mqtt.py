@@ -345,7 +345,7 @@ class _Client(aiomqtt.Client):
             waiter.set_result(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
-    def _on_socket_register_write(self, _client: Any, _userdata: Any, sock: Any) -> None:
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002 - paho's call
         # aiomqtt watches the descriptor's number in the loop's next round. The socket may be closed by then, and the
         # number another socket's: ask again when it is time.
         def watch() -> None:

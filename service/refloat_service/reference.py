@@ -11,9 +11,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from refloat_service.models import bare, members, models_in
+from refloat_service.models import members, models_in
 
-_NAMES: Mapping[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+_NAMES: Mapping[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    Any: "anything",
+}
 _CONTAINERS: Mapping[Any, str] = {dict: "table", Mapping: "table", list: "list", tuple: "list", Sequence: "list"}
 
 
@@ -88,7 +95,7 @@ def _spell_one(annotation: Any) -> str:
         element = arguments[1] if issubclass(origin, Mapping) else arguments[0]
         return f"{_CONTAINERS.get(origin, origin.__name__)} of {_spell(element)}"
     if not isinstance(annotation, type):
-        return str(bare(annotation))
+        return _NAMES.get(annotation, str(annotation))
     if issubclass(annotation, BaseModel):
         return "table"
     if issubclass(annotation, enum.Enum):
@@ -99,6 +106,8 @@ def _spell_one(annotation: Any) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "must be set"
+    if info.default_factory is not None and not isinstance(info.default_factory, type):
+        return "computed"  # from the machine that we are on, which is not the reader's
     value = info.get_default(call_default_factory=True, validated_data={})
     if value is None or value is PydanticUndefined:
         return "none"

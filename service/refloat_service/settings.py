@@ -46,7 +46,7 @@ def load(model: type[M], path: Path | None, *, env_prefix: str, env: Mapping[str
     try:
         return model.model_validate(data)
     except Misconfigured as error:
-        raise Misconfigured(f"{source.name}: {error}") from error
+        raise Misconfigured("\n".join(f"{source.name}: {line}" for line in str(error).splitlines())) from error
     except ValidationError as error:
         if _as_text(error, data, source, overrides):
             return _again(model, data, source)

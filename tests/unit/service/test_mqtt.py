@@ -12,7 +12,7 @@ from brokers import TestBroker, free_port, running_broker
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from refloat_contract.errors import BadMessage, Misconfigured, Transient
+from refloat_contract.errors import BadMessage, Misconfigured, Refused, Transient
 from refloat_service.mqtt import Link, MqttSettings, Publication
 
 _NUMBERS = itertools.count()
@@ -34,7 +34,14 @@ class Inbox:
 
 def a_link(port: int, inbox: Inbox, **options: Any) -> Link:
     name = options.pop("username", "")
-    settings = MqttSettings(host="127.0.0.1", port=port, username=name, reconnect_min_s=0.02, reconnect_max_s=0.1)
+    settings = MqttSettings(
+        host="127.0.0.1",
+        port=port,
+        username=name,
+        protocol=options.pop("protocol", "3.1.1"),
+        reconnect_min_s=0.02,
+        reconnect_max_s=0.1,
+    )
     return Link(
         settings,
         client_id=options.pop("client_id", f"test-{next(_NUMBERS)}"),
@@ -239,6 +246,27 @@ async def test_a_message_is_acknowledged_only_after_it_was_handled() -> None:
 
     assert inbox.states[:3] == [True, False, True]  # hung up the first time, so that the message came again
     assert inbox.messages == [("a", b"x", False)]
+
+
+async def test_what_an_mqtt_5_broker_refuses_is_refused() -> None:
+    connects: list[bytes] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.read(1024))
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK: accepted
+        await reader.read(1024)  # the PUBLISH, packet 1
+        writer.write(b"\x40\x03\x00\x01\x87")  # PUBACK: not authorised
+        await reader.read(1024)
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    link = a_link(server.sockets[0].getsockname()[1], Inbox(), protocol="5", persistent=True)
+    async with server, running(link):
+        with pytest.raises(Refused, match=r"the broker refused a: Not authorized"):
+            await link.publish(Publication("a", b"x"))
+
+    assert connects[0][2:10] == b"\x00\x04MQTT\x05\x00"  # version 5, and no clean start
+    assert b"\x11" + (7 * 86400).to_bytes(4, "big") in connects[0]  # Session Expiry Interval
 
 
 async def test_many_publications_at_once_are_all_acknowledged(broker: TestBroker) -> None:
