@@ -93,13 +93,17 @@ def test_a_pulled_cable_is_a_lost_carrier(lab: Lab, node: str) -> None:
 def test_the_image_and_the_files_of_the_next_boot_can_be_chosen(lab: Lab, node: str) -> None:
     before = lab.boot_id(node)
     lab.node(node).set_image("compute-2")
-    lab.node(node).put("etc/lab-marker", "here\n")
+    lab.node(node).put("/etc/lab-marker", "here\n")
+    lab.node(node).disable("labd.service")
 
     lab.exec(node, ["systemctl", "reboot"])
     lab.wait_booted(node, before)
 
     assert "IMAGE_VERSION=compute-2" in lab.exec(node, ["cat", "/etc/os-release"]).stdout
     assert lab.exec(node, ["cat", "/etc/lab-marker"]).stdout == "here\n"
+    assert lab.exec(node, ["pgrep", "-x", "labd"], check=False).returncode == 1
+    lab.node(node).enable("labd.service")
+    lab.exec(node, ["systemctl", "start", "labd"])
 
 
 def test_gpfs_mounts_and_unmounts(lab: Lab, node: str) -> None:

@@ -48,14 +48,14 @@ class Lab:
         host.prepare()
         plan = self._plan()
         with locked(self.places.lock(f"run-{self.places.run.name}")):
-            if lifecycle.recorded(self.places) == plan and self._all_idle():
+            if lifecycle.recorded(self.places) == plan and self._is_healthy():
                 say(f"{self.places.run.name}: is up already")
                 return self
             lifecycle.remove(self.places)
             try:
                 self._start(plan)
             except BaseException:
-                say(f"up failed; logs are kept in {lifecycle.keep_logs(self.places)}")
+                lifecycle.keep_logs(self.places)
                 lifecycle.remove(self.places)
                 raise
         return self
@@ -64,6 +64,7 @@ class Lab:
         """Remove every trace but the cache."""
         with locked(self.places.lock(f"run-{self.places.run.name}")):
             lifecycle.remove(self.places)
+            lifecycle.forget_logs(self.places)
 
     def node(self, name: str) -> Node:
         """Return the container `name` (ctl, n1, ...)."""
@@ -195,34 +196,45 @@ class Lab:
     def _plan(self) -> lifecycle.Plan:
         tree = image.ensure(self.places)
         layers = app.install(self.places, tree, self.project) if self.project else []
-        runs_project = self.start_project and self.project is not None
         return lifecycle.Plan(
             names=self.names(),
             layers=[str(layer) for layer in (self.places.furniture, *layers, tree)],
             slurm_conf=self.slurm_conf,
-            controller_units=[*CONTROLLER_UNITS, *(APP_CONTROLLER_UNITS if runs_project else ())],
-            node_units=[*NODE_UNITS, *(APP_NODE_UNITS if runs_project else ())],
+            controller_units=[*CONTROLLER_UNITS, *(APP_CONTROLLER_UNITS if self._runs_project else ())],
+            node_units=[*NODE_UNITS, *(APP_NODE_UNITS if self._runs_project else ())],
         )
 
     def _start(self, plan: lifecycle.Plan) -> None:
         began = time.monotonic()
         say(f"{self.places.run.name}: bring up {self.nodes} nodes ...")
         lifecycle.start(self.places, plan)
-        self.wait(self._all_idle, UP_TIMEOUT_S, "all nodes idle")
+        self.wait(self._all_there, UP_TIMEOUT_S, "all nodes in service")
         self.wait(self._broker_answers, UP_TIMEOUT_S, "mosquitto")
         self.wait(self._database_is_there, UP_TIMEOUT_S, "influxdb")
         lifecycle.record(self.places, plan)
-        say(
-            f"{self.places.run.name}: {self.nodes} nodes idle, broker and database answer: "
-            f"{time.monotonic() - began:.1f} s"
-        )
+        say(f"{self.places.run.name}: {self.nodes} nodes, broker and database answer: {time.monotonic() - began:.1f} s")
 
-    def _all_idle(self) -> bool:
+    @property
+    def _runs_project(self) -> bool:
+        return self.start_project and self.project is not None
+
+    def _all_there(self) -> bool:
+        """Say whether every node is idle; with refloat in charge it is enough that slurmd answers."""
         for name in (CONTROLLER, *self.names()):
             if not self.node(name).is_supervised():
                 raise Failed(f"{name} has no supervisor: {self.node(name).tail('supervisor.log')}")
-        shown = self.exec(CONTROLLER, ["sinfo", "-h", "-N", "-t", "idle", "-o", "%N"], timeout=15).stdout
-        return set(self.names()) <= set(shown.split())
+        which = ["--responding"] if self._runs_project else ["--states=idle"]
+        shown = self.exec(CONTROLLER, ["sinfo", "--noheader", "--Node", *which, "--format=%N"], timeout=15).stdout
+        missing = set(self.names()) - set(shown.split())
+        if missing:
+            raise Failed(f"not yet there: {', '.join(sorted(missing))}")
+        return True
+
+    def _is_healthy(self) -> bool:
+        try:
+            return self._all_there()
+        except LabError:
+            return False
 
     def _broker_answers(self) -> bool:
         address = str(CONTROLLER_ADDRESS)

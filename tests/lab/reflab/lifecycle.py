@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reflab import cgroup, image, slurm
+from reflab.command import say
 from reflab.network import Network, hosts_file
 from reflab.node import Node
 from reflab.places import CONTROLLER, LAB_FOLDER, Places
@@ -78,10 +79,18 @@ def stop(places: Places) -> None:
         above.parent.rmdir()
 
 
-def keep_logs(places: Places) -> Path:
-    """Keep the logs of a lab that did not come up; return where."""
+def keep_logs(places: Places) -> None:
+    """Keep the logs of a lab that did not come up, and say where."""
     stop(places)
+    nodes = places.run / "nodes"
+    if nodes.exists():
+        forget_logs(places)
+        shutil.copytree(nodes, places.remains, ignore=shutil.ignore_patterns("disk", "root"))
+        say(f"up failed; logs are kept in {places.remains}")
+
+
+def forget_logs(places: Places) -> None:
+    """Remove what `keep_logs` kept."""
     shutil.rmtree(places.remains, ignore_errors=True)
-    if places.run.exists():
-        shutil.copytree(places.run / "nodes", places.remains, ignore=shutil.ignore_patterns("disk", "root"))
-    return places.remains
+    with suppress(OSError):
+        places.remains.parent.rmdir()

@@ -121,11 +121,21 @@ class Node:
         self.write("image", name)
 
     def put(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Have the file `path` (relative to the root) there from the next boot on."""
-        place = self.folder / "files" / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-        place.chmod(mode)
+        """Have the file `path` there now, if the node runs, and after every boot."""
+        roots = [self.folder / "files", *([self.inside("/")] if self.is_running() else [])]
+        for root in roots:
+            place = root / path.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+            place.chmod(mode)
+
+    def enable(self, *units: str) -> None:
+        """Have `units` started at the next boots, too."""
+        self.write("units", "\n".join(dict.fromkeys([*self.read("units").splitlines(), *units])))
+
+    def disable(self, *units: str) -> None:
+        """Have `units` not started at the next boots."""
+        self.write("units", "\n".join(unit for unit in self.read("units").splitlines() if unit not in units))
 
     def hold(self) -> None:
         """Keep it dark from its next reboot on, as a firmware that hangs."""
