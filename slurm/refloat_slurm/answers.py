@@ -51,7 +51,8 @@ _TAIL = re.compile(
 _SIGNATURE = re.compile(r" \[(?P<user>[^\[\]\n]+)@(?P<time>[0-9]+)\](?=\s|$)")
 # Where a reason has a newline, `scontrol -o` prints this; the second line comes after the signature.
 _NEWLINE_GAP: Final = " " * 8
-_RECORD = re.compile(r"^(?=NodeName=)", re.MULTILINE)
+# A comment may hold a newline and text that looks like a record, so more than the name is asked of one.
+_RECORD = re.compile(r"^(?=NodeName=\S+ (?:Arch|CpuBind|CoresPerSocket)=)", re.MULTILINE)
 
 
 def read_sinfo(text: str, name: str) -> NodeView | None:

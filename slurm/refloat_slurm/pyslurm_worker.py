@@ -25,7 +25,7 @@ def main() -> int:
     answers = _own_stdout()
     try:
         # Here, not above: it may take a minute, or end this process.
-        import pyslurm  # noqa: PLC0415
+        import pyslurm  # noqa: PLC0415 # pyright: ignore[reportMissingImports] - optional
     except ImportError as error:
         _say(answers, {"error": f"cannot import pyslurm: {error}"})
         return 1

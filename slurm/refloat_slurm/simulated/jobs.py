@@ -3,13 +3,15 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from refloat_contract.errors import Refused
 from refloat_slurm.simulated.agenda import Agenda
 from refloat_slurm.simulated.nodes import NodeTable, SimulatedNode
-from refloat_slurm.states import is_in_service
+
+_BACKFILL_DEPTH: Final = 100
+"""How many pending jobs are looked at, as bf_max_job_test says."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +57,7 @@ class JobQueue:
         self.jobs: dict[int, SimulatedJob] = {}
         self.completed = 0
         self.harms: list[Harm] = []
+        self._pending: dict[int, SimulatedJob] = {}
         self._table = table
         self._agenda = agenda
         self._ids = itertools.count(1)
@@ -64,7 +67,7 @@ class JobQueue:
         if job.node:
             self._table.find(job.node)
         job.id = next(self._ids)
-        self.jobs[job.id] = job
+        self.jobs[job.id] = self._pending[job.id] = job
         self._table.changed = True
         return job.id
 
@@ -89,7 +92,7 @@ class JobQueue:
         if job.nodes:
             self._complete(job)
         else:
-            del self.jobs[job.id]
+            del self.jobs[job.id], self._pending[job.id]
 
     def hurt(self, node: SimulatedNode, cause: str) -> None:
         """The node lost power: what ran there is dead, though slurmctld does not know yet."""
@@ -113,36 +116,29 @@ class JobQueue:
     def schedule(self) -> None:
         """Start what can be started now, in order; past a job that must wait, only what does not delay it."""
         shadow = math.inf
-        free = self._free()
-        for job in list(self._pending()):
-            if not free:
+        due = (job for job in self._pending.values() if job.not_before <= self._agenda.now)
+        for job in list(itertools.islice(due, _BACKFILL_DEPTH)):
+            if not self._table.free:
                 return
-            chosen = self._fitting(job, free)
+            chosen = self._fitting(job)
             if chosen and self._agenda.now + job.limit_s <= shadow:
                 self._start(job, chosen)
-                free = [node for node in free if node not in chosen or node.used_cpus < node.cpus]
             elif not chosen and shadow == math.inf and not job.node:
-                shadow = self._shadow(job, len(free))
+                shadow = self._shadow(job)
 
-    def _pending(self) -> Iterator[SimulatedJob]:
-        return (job for job in self.jobs.values() if job.state == "PENDING" and job.not_before <= self._agenda.now)
-
-    def _free(self) -> list[SimulatedNode]:
-        if not any(self._pending()):
-            return []
-        nodes = self._table.nodes.values()
-        return [node for node in nodes if _takes_jobs(node) and node.used_cpus < node.cpus]
-
-    def _fitting(self, job: SimulatedJob, free: list[SimulatedNode]) -> list[SimulatedNode]:
-        fits = (
-            node
-            for node in free
-            if (not job.node or node.name == job.node) and job.cpus_on(node) <= node.cpus - node.used_cpus
-        )
+    def _fitting(self, job: SimulatedJob) -> list[SimulatedNode]:
+        free = self._table.free
+        candidates = [free[job.node]] if job.node in free else [] if job.node else free.values()
+        fits = (node for node in candidates if job.cpus_on(node) <= node.cpus - node.used_cpus)
         chosen = list(itertools.islice(fits, job.node_count))
         return chosen if len(chosen) == job.node_count else []
 
-    def _shadow(self, job: SimulatedJob, free: int) -> float:
+    @property
+    def waiting(self) -> int:
+        """How many jobs are not on a node."""
+        return len(self._pending)
+
+    def _shadow(self, job: SimulatedJob) -> float:
         """When enough nodes will be free for a job that must wait, if all goes by the time limits."""
         ends = sorted(
             running.ends_at - running.seconds + running.limit_s
@@ -150,10 +146,11 @@ class JobQueue:
             if running.state == "RUNNING"
             for _ in running.nodes
         )
-        missing = job.node_count - free
+        missing = job.node_count - len(self._table.free)
         return ends[missing - 1] if 0 < missing <= len(ends) else math.inf
 
     def _start(self, job: SimulatedJob, nodes: list[SimulatedNode]) -> None:
+        del self._pending[job.id]
         job.nodes, job.harmed = nodes, False
         for node in nodes:
             node.jobs[job.id] = job
@@ -183,7 +180,7 @@ class JobQueue:
         # To the end of the queue; its begin time would keep it from the head anyway.
         job.state = "PENDING"
         job.not_before = self._agenda.now + self._table.rules.requeue_s
-        self.jobs[job.id] = self.jobs.pop(job.id)
+        self._pending[job.id] = job
         self._agenda.after(self._table.rules.requeue_s, self._look_again)
 
     def _look_again(self) -> None:
@@ -204,8 +201,3 @@ class JobQueue:
         if job is None or job.state not in states:
             raise Refused(f"job {job_id} is not {' or '.join(states)}")
         return job
-
-
-def _takes_jobs(node: SimulatedNode) -> bool:
-    # A reboot without ASAP lets new jobs start until the node happens to be idle.
-    return is_in_service(node.flags - {"REBOOT_REQUESTED"})

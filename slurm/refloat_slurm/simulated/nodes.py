@@ -116,6 +116,7 @@ class NodeTable:
         self.log: deque[Transition] = deque(maxlen=log_limit)
         self.out = 0
         self.max_out = 0
+        self.free = dict(self.nodes)  # where jobs could start
         self.changed = True  # since the scheduler looked
 
     def find(self, name: str) -> SimulatedNode:
@@ -129,6 +130,7 @@ class NodeTable:
         """Log what has changed of the node and count it in or out. To be called after every change."""
         self.changed = True
         before, now = node.seen, (node.flags, node.reason)
+        self._list_free(node, now[0])
         if before == now:
             return
         node.seen = now
@@ -138,6 +140,13 @@ class NodeTable:
             node.in_service = not node.in_service
             self.out += -1 if node.in_service else 1
             self.max_out = max(self.max_out, self.out)
+
+    def _list_free(self, node: SimulatedNode, flags: frozenset[str]) -> None:
+        # A reboot without ASAP lets new jobs start until the node happens to be idle.
+        if is_in_service(flags - {"REBOOT_REQUESTED"}) and node.used_cpus < node.cpus:
+            self.free[node.name] = node
+        else:
+            self.free.pop(node.name, None)
 
     def set_reason(self, node: SimulatedNode, reason: str, user: str) -> None:
         """Set text, user and time."""

@@ -249,7 +249,7 @@ class SimulatedSlurmctld:
     @property
     def jobs_waiting(self) -> int:
         """Jobs in the queue that are not on a node."""
-        return sum(job.state == "PENDING" for job in self._jobs.jobs.values())
+        return self._jobs.waiting
 
     @property
     def transitions(self) -> deque[Transition]:

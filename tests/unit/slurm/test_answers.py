@@ -92,7 +92,7 @@ def test_an_answer_about_a_node_that_is_not_understood_is_transient(text: str) -
 
 
 def test_a_table_is_read_and_newlines_in_comments_do_not_split_it() -> None:
-    first = line(" Reason=r [root@17] Comment=one\n  two NodeName=n7 three")
+    first = line(" Reason=r [root@17] Comment=one\nNodeName=n7 State=IDLE\n  two NodeName=n8 three")
     second = line(state="DOWN*").replace("NodeName=n1", "NodeName=n2")
 
     views = read_nodes(first + second)
@@ -104,7 +104,7 @@ def test_a_table_is_read_and_newlines_in_comments_do_not_split_it() -> None:
 
 def test_one_bad_record_spoils_the_table() -> None:
     with pytest.raises(Transient, match="understand"):
-        read_nodes(line() + "NodeName=n2 State=IDLE\n")
+        read_nodes(line() + "NodeName=n2 Arch=x86_64 State=IDLE\n")
 
 
 @pytest.mark.parametrize(
