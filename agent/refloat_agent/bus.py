@@ -263,7 +263,7 @@ class Bus:
             try:
                 await self._link.publish(Publication(self._topics.node(self._node, Kind.EVENT), encode(event)))
             except RefloatError as error:
-                log.debug("event_not_told", event=event.id, error=str(error))
+                log.debug("event_not_told", id=event.id, error=str(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
             await self._spool.told(event)

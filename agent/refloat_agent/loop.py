@@ -21,7 +21,7 @@ from refloat_agent.machine import Decision
 from refloat_agent.observation import Observation, SlurmFacts, Wants
 from refloat_agent.performer import Performer
 from refloat_agent.ports import Clock, Processes, SlurmNode
-from refloat_agent.state import Policy, State
+from refloat_agent.state import Policy, State, move
 from refloat_contract.errors import RefloatError
 from refloat_contract.words import Phase
 from refloat_slurm.gateway import Job
@@ -94,6 +94,7 @@ class Loop:
         seen = await self._observe()
         decide = machine.decide if self.state.cycle is not None else in_service.decide
         decision = decide(self.state, seen, self.policy)
+        move(self.state.cycle, decision.state.cycle)
         saved = await self._save(decision.state)
         moved = saved and decision.state.cycle != self.state.cycle
         if saved or decision.state.cycle == self.state.cycle:

@@ -4,10 +4,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Final
 
 from refloat_contract.messages import Event, Failure, LastCycle
 from refloat_contract.reasons import Dialect
 from refloat_contract.words import Phase
+
+_ENDS = frozenset({Phase.HELD, Phase.IN_SERVICE})
+
+TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = MappingProxyType(
+    {
+        # Without a journal a cycle is adopted from the reason alone, so it may begin in its middle.
+        Phase.IN_SERVICE: frozenset(
+            {Phase.DRAINING, Phase.UNMOUNTING, Phase.REBOOTING, Phase.MOUNTING, Phase.HELD},
+        ),
+        Phase.DRAINING: _ENDS | {Phase.STOPPING},
+        Phase.STOPPING: _ENDS | {Phase.UNMOUNTING},
+        Phase.UNMOUNTING: _ENDS | {Phase.RUNNING, Phase.REBOOTING},
+        Phase.RUNNING: _ENDS | {Phase.REBOOTING, Phase.MOUNTING},
+        Phase.REBOOTING: _ENDS | {Phase.MOUNTING},
+        Phase.MOUNTING: _ENDS | {Phase.CHECKING},
+        Phase.CHECKING: _ENDS | {Phase.RESUMING, Phase.MOUNTING},
+        Phase.RESUMING: _ENDS,
+        Phase.HELD: frozenset({Phase.IN_SERVICE}),
+    }
+)
+"""Every move that a node may make; any other is a fault of this program. The diagram in docs/ is drawn from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,18 @@ class Cycle:
     hold: str = ""
     hold_shown: bool = False
     """Slurm has shown our hold: whatever stands there later, somebody else wrote."""
+
+
+def move(before: Cycle | None, after: Cycle | None) -> None:
+    """Check a move against the table.
+
+    Raises:
+        AssertionError: the table does not have it.
+    """
+    source = before.phase if before else Phase.IN_SERVICE
+    target = after.phase if after else Phase.IN_SERVICE
+    if source is not target and target not in TRANSITIONS[source]:
+        raise AssertionError(f"no transition from {source} to {target}")
 
 
 @dataclass(frozen=True, slots=True)

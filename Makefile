@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo    the main job on embedded defaults: a wave over a simulated cluster, in your terminal
+# make test    everything that can be tested on this machine; as root on Debian with the lab of real Slurm nodes
+# make help    all targets
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+LAB_NODES ?= 4
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format unit lab lab-down lab-test docs docs-check lock clean venv venv-dev
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv:
+	@PYTHON="$(PYTHON)" packaging/make-venv.sh $(VENV) requirements.lock
+
+venv-dev:
+	@PYTHON="$(PYTHON)" packaging/make-venv.sh $(VENV) requirements-dev.lock
+
+demo: venv ## a rolling reboot of 24 simulated nodes, live (ARGS=--json for scripts)
+	@$(BIN)/refloat demo $(ARGS)
+
+test: venv-dev ## lint, types, imports, unit, scenario, crash and contract tests; the lab when root on Debian
+	@$(BIN)/python tests/run.py
+
+check: venv-dev ## format, lint, types, import contracts, generated docs: fast
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+unit: venv-dev ## the tests that need no lab
+	$(BIN)/pytest
+
+format: venv-dev ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and leave them up (LAB_NODES, LAB_RELEASE)
+	@$(BIN)/python tests/lab/lab.py up $(LAB_NODES)
+
+lab-test: venv-dev ## the tests on the lab
+	$(BIN)/pytest -m lab tests/lab
+
+lab-down: venv-dev ## remove every trace of the lab but its cached images
+	@$(BIN)/python tests/lab/lab.py down
+
+docs: venv-dev ## write the generated parts of docs/
+	$(BIN)/python docs/generate.py
+
+lock: venv-dev ## pin the newest versions of all dependencies
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \
+		--extra demo --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \
+		--extra demo --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: ## remove what was built here
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the parts of docs/ that are made from the code; with --check, say whether they are up to date."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from refloat_agent.config import AgentSettings
+from refloat_agent.state import TRANSITIONS
+from refloat_checks import registry
+from refloat_contract.words import Phase
+from refloat_coordinator.config import CoordinatorSettings
+from refloat_service.reference import reference
+
+DOCS: Final = Path(__file__).parent
+_NOTE: Final = "<!-- Made by docs/generate.py (make docs) from the code; edit that. -->\n\n"
+
+
+def configuration() -> str:
+    """The reference of both configuration files."""
+    intro = (
+        "# Configuration\n\n"
+        "Both files are TOML. An unknown key is an error that names the nearest known one; "
+        "`refloat config check FILE` tells before a daemon does.\n"
+        "An environment variable overrides a key: `REFLOAT_AGENT__SLURM__POLL_S=10`, "
+        "`REFLOAT_COORDINATOR__FEED__PERIOD_S=2`.\n\n"
+    )
+    agent = reference(AgentSettings, "agent.toml")
+    return _NOTE + intro + agent + "\n" + reference(CoordinatorSettings, "coordinator.toml")
+
+
+def checks() -> str:
+    """The reference of checks: the keys that all have, then those of each kind."""
+    parts = [
+        "# Checks\n\nEach check is one `[[check]]` table in agent.toml. It finds OK, FAILED or UNKNOWN.\n"
+         "UNKNOWN (it could not be looked at) never drains a node and never clears a drain.\n",
+        "## Keys of every check\n",
+        "`type`: the kind of check, see below.\n",
+        _keys(registry.CheckSpec, skip={"kind", "limits"}),
+    ]
+    for kind in registry.KINDS.values():
+        doc = (kind.limits.__doc__ or "").strip()
+        parts.append(f'\n## type = "{kind.name}"\n\n{doc}\n\n{_keys(kind.limits)}')
+    return _NOTE + "\n".join(parts)
+
+
+def _keys(model: type[BaseModel], skip: Iterable[str] = ()) -> str:
+    rows = ["| key | default | what |", "| --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        if name not in skip:
+            default = "(required)" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+            text = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{name}` | {default.replace('`None`', '-')} | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def state_machine() -> str:
+    """The diagram of a cycle, from the table that the agent enforces."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> IN_SERVICE"]
+    for source in Phase:
+        lines += [f"    {source} --> {target}" for target in Phase if target in TRANSITIONS[source]]
+    lines.append("```")
+    table = ["| from | to |", "| --- | --- |"]
+    table += [f"| {source} | {', '.join(t for t in Phase if t in TRANSITIONS[source])} |" for source in Phase]
+    return (
+        _NOTE + "# The state machine of a cycle\n\n"
+        "Drawn from `TRANSITIONS` in `agent/refloat_agent/state.py`; the agent stops with an error rather than make a "
+        "move that is not in it.\nFrom IN_SERVICE a cycle begins in DRAINING; the other ways in are those of a node "
+        "that booted, or whose journal is gone, and goes on by its reason alone.\nTo IN_SERVICE leads the end of a "
+        "cycle, and its cancelling by an administrator in any phase.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "\n".join(table)
+        + "\n"
+    )
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": configuration,
+    "checks.md": checks,
+    "state-machine.md": state_machine,
+}
+
+
+def main() -> int:
+    """Write or check all pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is not up to date")
+    check = parser.parse_args().check
+    stale = []
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make()
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text)
+    for name in stale:
+        sys.stderr.write(f"docs/{name} {'is not up to date: make docs' if check else 'written'}\n")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
