@@ -35,9 +35,12 @@ def configuration() -> str:
 
 def checks() -> str:
     """The reference of checks: the keys that all have, then those of each kind."""
-    parts = [
+    intro = (
         "# Checks\n\nEach check is one `[[check]]` table in agent.toml. It finds OK, FAILED or UNKNOWN.\n"
-         "UNKNOWN (it could not be looked at) never drains a node and never clears a drain.\n",
+        "UNKNOWN (it could not be looked at) never drains a node and never clears a drain.\n"
+    )
+    parts = [
+        intro,
         "## Keys of every check\n",
         "`type`: the kind of check, see below.\n",
         _keys(registry.CheckSpec, skip={"kind", "limits"}),
