@@ -2,6 +2,7 @@
 """Builders of facts for the coordinator's tests, and a clock that stands still."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from refloat_contract.messages import CycleInfo, Event, LastCycle, NodeReport, NodeStatus, Request, SlurmView, WaveSpec
 from refloat_contract.words import EventKind, Outcome, Phase, Purpose, RequestKind, Verdict
@@ -27,6 +28,13 @@ class FakeClock:
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
         await asyncio.sleep(0)
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+    """Wait until it is so; a test that waits in vain fails."""
+    async with asyncio.timeout(within_s):
+        while not await check():  # noqa: ASYNC110 - what is waited for lies behind sockets and threads
+            await asyncio.sleep(0.002)
 
 
 def view(node: str = "n1", state: str = "IDLE", reason: str = "", **facts: object) -> SlurmView:
