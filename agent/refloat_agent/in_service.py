@@ -52,7 +52,14 @@ def _asks_for_more(state: State, view: NodeView, health: HealthFacts, policy: Po
 
 def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     """The next state and actions of a node that is in no cycle."""
-    state = _note_checks(state, seen, policy)
+    decision = _decide(state, seen, policy)
+    if decision.state.cycle is not None or decision.state.restore:
+        # Storage is about to be mounted: that it is not there yet is no news.
+        return decision
+    return replace(decision, state=_note_checks(decision.state, seen, policy))
+
+
+def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
     if seen.slurm is None:
         because = f": {seen.slurm_error}" if seen.slurm_error else ""
         return Decision(state, (), f"slurmctld does not answer{because}")
