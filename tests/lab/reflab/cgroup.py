@@ -63,6 +63,13 @@ class Cgroup:
         except FileNotFoundError:
             return False
 
+    def is_supervised(self) -> bool:
+        """Say whether the supervisor lives: nspawn moves itself and the container into cgroups below this one."""
+        try:
+            return bool((self.path / "cgroup.procs").read_text().split())
+        except OSError:
+            return False
+
     def remove(self, deadline_s: float = 10.0) -> None:
         """Kill what is left in it and remove it; raise `TimedOut` if a process will not die."""
         until = time.monotonic() + deadline_s

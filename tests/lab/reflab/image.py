@@ -57,6 +57,7 @@ def ensure(places: Places) -> Path:
 def _build(release: str, root: Path) -> None:
     """Build beside the final place and rename: a tree under its final name is whole."""
     part, log = root.with_name(f"{root.name}.part"), root.with_name(f"{root.name}.log")
+    root.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(part, ignore_errors=True)
     log.unlink(missing_ok=True)
     with command.step(f"debootstrap {release}"):

@@ -68,7 +68,7 @@ def stop(places: Places) -> None:
     above = cgroup.lab_cgroup(places.key)
     nodes = [Node(places, folder.name) for folder in (places.run / "nodes").glob("*/")]
     until = time.monotonic() + STOP_TIMEOUT_S
-    while any(node.is_supervised() for node in nodes) and time.monotonic() < until:
+    while any(node.cgroup.is_populated() for node in nodes) and time.monotonic() < until:
         for node in nodes:
             node.stop()
         time.sleep(0.05)

@@ -219,8 +219,8 @@ class Node:
         self.cgroup.cut_power()
 
     def is_supervised(self) -> bool:
-        """Say whether its supervisor lives: it is in the cgroup even while the node is dark."""
-        return self.cgroup.is_populated()
+        """Say whether its supervisor lives, be the node dark or not."""
+        return self.cgroup.is_supervised()
 
 
 def device_binds() -> list[str]:
