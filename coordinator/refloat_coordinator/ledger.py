@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from refloat_contract.errors import Corrupt, Misconfigured, Transient
@@ -21,6 +22,8 @@ from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
 from refloat_coordinator.permits import Permit
 from refloat_coordinator.wave import Wave
+
+log = structlog.get_logger(__name__)
 
 SCHEMA_VERSION: Final = 1
 ENDED_WAVES_KEPT: Final = 200
@@ -263,7 +266,10 @@ class Ledger:
             return
         sql = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE delivered = {} ORDER BY seq LIMIT ?)"
         gone = db.execute(sql.format(1), (too_many,)).rowcount
-        self._dropped += db.execute(sql.format(0), (too_many - gone,)).rowcount if gone < too_many else 0
+        if gone < too_many:
+            lost = db.execute(sql.format(0), (too_many - gone,)).rowcount
+            self._dropped += lost
+            log.error("undelivered_events_dropped", count=lost, so_far=self._dropped, max_events=self._max_events)
 
     def _read(self, model: type[B], name: str, body: str) -> B:
         try:

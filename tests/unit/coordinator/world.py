@@ -30,10 +30,13 @@ class FakeClock:
         await asyncio.sleep(0)
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(check: Callable[[], bool | Awaitable[bool]], within_s: float = 5.0) -> None:
     """Wait until it is so; a test that waits in vain fails."""
     async with asyncio.timeout(within_s):
-        while not await check():  # noqa: ASYNC110 - what is waited for lies behind sockets and threads
+        while True:
+            answer = check()
+            if answer if isinstance(answer, bool) else await answer:
+                return
             await asyncio.sleep(0.002)
 
 

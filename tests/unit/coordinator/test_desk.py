@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic_core import to_json
+from unit.coordinator.cluster import Agent, Cluster, Run
+from unit.coordinator.world import event, status, view, wave_over
+
+from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
+from refloat_contract.words import Phase, Turn, WaveState
+from refloat_coordinator.desk import Desk
+from refloat_coordinator.fleet import Fleet, Heard
+from refloat_coordinator.ledger import Ledger
+
+
+class Room:
+    """A desk in a cluster of three nodes that has been read once."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.cluster = Cluster({name: Agent(name) for name in ("n1", "n2", "n10")})
+        for agent in self.cluster.agents.values():
+            self.cluster.report(agent)
+        self.run = Run(self.cluster, ledger, 1)
+        self.desk = Desk(self.run.loop, ledger, self.cluster.clock)
+
+    async def opened(self) -> "Room":
+        self.run.connect()
+        await self.run.turn()
+        return self
+
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        answer = await self.desk.handlers()[command](arguments)  # type: ignore[misc]
+        to_json(answer)
+        return answer
+
+
+@pytest.fixture
+async def room(ledger: Ledger) -> Room:
+    return await Room(ledger).opened()
+
+
+async def test_a_wave_from_its_plan_to_its_end(room: Room) -> None:
+    spec = {"nodes": "n[1-2]", "canary": 1, "max_unavailable": 2}
+    plan = await room.ask("wave_plan", spec=spec)
+    report = await room.ask("wave_start", spec=spec)
+    await room.run.turn()
+    shown = await room.ask("wave_show", id=report.id)
+    for _ in range(40):
+        await room.run.turn()
+    ended = await room.ask("wave_show", id=report.id)
+
+    assert (plan["first"], plan["canary"], plan["counts"]) == ("n1", "n1", {Turn.WAITING: 1, Turn.MARKED: 1})
+    assert [node.turn for node in shown["nodes"]] == [Turn.MARKED, Turn.WAITING]
+    assert ended["report"].state is WaveState.DONE
+    assert [wave.id for wave in await room.ask("wave_list")] == [report.id]
+
+
+async def test_a_plan_changes_nothing(room: Room) -> None:
+    await room.ask("wave_plan", spec={"nodes": "n[1-2]"})
+    await room.run.turn()
+
+    assert room.run.loop.waves == {}
+    assert room.cluster.agents["n1"].reason == ""
+
+
+async def test_a_plan_names_who_would_be_skipped(room: Room) -> None:
+    room.cluster.agents["n1"].flags, room.cluster.agents["n1"].reason = frozenset({"IDLE", "DRAIN"}), "bad DIMM"
+    await room.run.turn()
+    plan = await room.ask("wave_plan", spec={"nodes": "n[1-2],n99", "max_unavailable": 2})
+
+    why = {node.node: (node.turn, node.why) for node in plan["nodes"]}
+    assert why["n1"] == (Turn.SKIPPED, "drained: bad DIMM")
+    assert why["n99"] == (Turn.SKIPPED, "unknown to Slurm")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "says"),
+    [
+        ("n1", BadMessage, "needs a spec"),
+        ({}, Misconfigured, "nodes: Field required"),
+        ({"nodes": "n[1-"}, Misconfigured, "cannot be read"),
+        ({"nodes": ""}, Misconfigured, "empty"),
+        ({"nodes": "@all"}, Misconfigured, "cannot be"),
+        ({"nodes": "n[1-999999999]"}, Misconfigured, "more than 100000"),
+        ({"nodes": "n1;reboot"}, Misconfigured, "cannot be a node's name"),
+        ({"nodes": "n1", "recipe": "explode"}, Misconfigured, "known recipes: reboot, reconfigure"),
+        ({"nodes": "n1", "image": "a b"}, Misconfigured, "cannot stand in a reason"),
+        ({"nodes": "n1", "max_unavailable": 0}, Misconfigured, "max_unavailable: Input should be greater"),
+        ({"nodes": "n1", "canaries": 1}, Misconfigured, "no 'canaries'"),
+    ],
+)
+async def test_a_bad_spec_is_refused_with_a_sentence(
+    room: Room, spec: object, error: type[RefloatError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        await room.ask("wave_start", spec=spec)
+
+
+async def test_a_trigger_word_will_do_for_its_recipe(room: Room) -> None:
+    report = await room.ask("wave_start", spec={"nodes": "n1", "recipe": "gpfs-restart"})
+
+    assert report.spec.recipe == "reconfigure"
+
+
+async def test_no_wave_begins_before_slurm_was_read_or_while_nothing_can_be_saved(ledger: Ledger) -> None:
+    room = Room(ledger)
+    with pytest.raises(Transient, match="has not been read"):
+        await room.ask("wave_start", spec={"nodes": "n1"})
+    await room.opened()
+    room.run.loop.trouble = "the disk is full"
+    with pytest.raises(Transient, match="the disk is full"):
+        await room.ask("wave_start", spec={"nodes": "n1"})
+
+
+async def test_pause_resume_abort_and_skip(room: Room) -> None:
+    wave = (await room.ask("wave_start", spec={"nodes": "n[1-2]"})).id
+    assert (await room.ask("wave_pause", id=wave)).state is WaveState.PAUSED
+    assert (await room.ask("wave_resume", id=wave)).state is WaveState.RUNNING
+    assert (await room.ask("wave_skip", id=wave, nodes="n2")).counts == {Turn.WAITING: 1, Turn.SKIPPED: 1}
+    assert (await room.ask("wave_retry", id=wave, nodes=["n2"])).counts == {Turn.WAITING: 2}
+    with pytest.raises(Refused, match="holds no node"):
+        await room.ask("wave_retry", id=wave)
+    with pytest.raises(Misconfigured, match="which nodes"):
+        await room.ask("wave_skip", id=wave)
+    await room.ask("wave_abort", id=wave)
+    await room.run.turn()
+    with pytest.raises(Refused, match="has ended: aborted"):
+        await room.ask("wave_pause", id=wave)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("wave_show", {}),
+        ("wave_show", {"id": "w9"}),
+        ("wave_pause", {"id": "w9"}),
+        ("why", {"node": 7}),
+        ("events", {"limit": 0}),
+        ("events", {"since": "yesterday"}),
+        ("status", {"nodes": {"n1": 1}}),
+    ],
+)
+async def test_bad_questions_are_refused(room: Room, command: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises((Refused, Misconfigured)):
+        await room.ask(command, **arguments)
+
+
+async def test_status_is_in_the_order_that_people_count_in(room: Room) -> None:
+    rows = await room.ask("status")
+
+    assert [row["node"] for row in rows] == ["n1", "n2", "n10"]
+    assert all(row["online"] and row["slurm"].flags == ("IDLE",) for row in rows)
+    assert [row["node"] for row in await room.ask("status", nodes="n2")] == ["n2"]
+
+
+async def test_watching_ends_with_the_wave(room: Room) -> None:
+    wave = (await room.ask("wave_start", spec={"nodes": "n[1-2]"})).id
+
+    async def live() -> None:
+        for _ in range(60):
+            await room.run.turn()
+
+    living = asyncio.create_task(live())
+    states = [shown["report"].state async for shown in room.desk.wave_watch({"id": wave})]
+    await living
+
+    assert states[-1] is WaveState.DONE
+    assert len(states) > 3
+
+
+async def test_events_are_listed_and_followed(room: Room) -> None:
+    following = room.desk.events_follow({"nodes": "coordinator"})
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0)
+    await room.ask("wave_start", spec={"nodes": "n1"})
+    await room.run.turn()
+    followed = await first
+    await following.aclose()  # type: ignore[attr-defined]
+
+    assert followed in await room.ask("events", nodes="coordinator")
+    assert await room.ask("events", since=room.cluster.clock.time + 99) == []
+
+
+async def test_why_names_the_wave_and_what_it_waits_for(room: Room) -> None:
+    await room.ask("wave_start", spec={"nodes": "n[1-2]"})
+    await room.run.turn()
+    await room.run.turn()
+    answer = await room.ask("why", node="n2")
+
+    assert answer["sentence"].startswith("n2 is waiting in wave w")
+    assert "budget wave" in answer["sentence"]
+    assert answer["lines"][0] == "Slurm: IDLE"
+
+
+def test_why_for_all_that_can_be() -> None:
+    from unit.coordinator.world import fleet_of, will  # noqa: PLC0415 - only here
+
+    from refloat_coordinator.explain import explain  # noqa: PLC0415 - only here
+
+    def sentence(fleet: Fleet, name: str = "n1") -> str:
+        return str(explain(name, fleet, {}, [], [event()])["sentence"])
+
+    draining = Heard(status(phase=Phase.DRAINING, why="job 7 of alice runs"))
+    assert sentence(fleet_of(view(), draining)) == "n1 is in phase DRAINING: job 7 of alice runs"
+    assert sentence(fleet_of(view(), draining, will())).startswith("n1 is in phase DRAINING when its agent was last")
+    assert sentence(fleet_of(view("n1", "DOWN", "bad DIMM"))) == "n1 is out: down: bad DIMM"
+    assert sentence(fleet_of(view(), status())) == "n1 is in service"
+    assert sentence(Fleet()).startswith("nothing is known of n1")
+    assert wave_over("n1").nodes == {"n1"}

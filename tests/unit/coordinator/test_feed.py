@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import dataclass, field
+
+from unit.coordinator.world import T0, FakeClock
+
+from refloat_contract.errors import Transient
+from refloat_contract.messages import CoordinatorStatus, SlurmView, decode
+from refloat_contract.topics import Topics
+from refloat_coordinator.feed import Feed
+from refloat_coordinator.fleet import Read, Unread
+from refloat_service.mqtt import Publication
+from refloat_slurm.gateway import Change
+from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
+
+TOPICS = Topics("test")
+ONLINE = CoordinatorStatus(online=True, slurm_ok=True)
+
+
+@dataclass
+class Broker:
+    """Takes publications while it is up, in their order."""
+
+    up: bool = True
+    taken: list[Publication] = field(default_factory=list)
+
+    async def publish(self, publication: Publication) -> None:
+        if not self.up:
+            raise Transient("not connected")
+        self.taken.append(publication)
+
+    def views(self) -> list[str]:
+        """The nodes whose views were published since the last look."""
+        views = [p for p in self.taken if p.topic.endswith("/slurm")]
+        assert all(p.retain for p in self.taken)
+        self.taken = [p for p in self.taken if p not in views]
+        return [decode(SlurmView, p.payload).node for p in views]
+
+    def heartbeat(self) -> CoordinatorStatus:
+        return decode(CoordinatorStatus, self.taken[-1].payload)
+
+
+@dataclass
+class Stage:
+    """A feed over a simulated slurmctld."""
+
+    slurm: SimulatedSlurmctld = field(default_factory=lambda: SimulatedSlurmctld(["n1", "n2"], now=1000.0))
+    broker: Broker = field(default_factory=Broker)
+
+    def __post_init__(self) -> None:
+        for name in ("n1", "n2"):
+            self.slurm.register(name, 900.0)
+        self.slurm.tick(1010.0)
+        gateway = SimulatedGateway(self.slurm)
+        self.feed = Feed(gateway, self.broker.publish, TOPICS, FakeClock(), epoch=7, period_s=5)
+
+
+async def test_the_first_read_tells_all_and_then_the_heartbeat() -> None:
+    stage = Stage()
+    fact = await stage.feed.read()
+    told = await stage.feed.tell(ONLINE)
+
+    assert isinstance(fact, Read)
+    assert (fact.began_at, [view.node for view in fact.changed]) == (T0, ["n1", "n2"])
+    assert told
+    assert stage.broker.taken[-1].topic == TOPICS.coordinator()
+    assert stage.broker.views() == ["n1", "n2"]
+    beat = stage.broker.heartbeat()
+    assert (beat.epoch, beat.seq, beat.period_s, beat.slurm_ok) == (7, 1, 5.0, True)
+
+
+async def test_only_what_changed_is_told_again() -> None:
+    stage = Stage()
+    await stage.feed.read()
+    await stage.feed.tell(ONLINE)
+    stage.broker.views()
+    stage.slurm.update("n2", Change.DRAIN, "reboot")
+    fact = await stage.feed.read()
+    await stage.feed.tell(ONLINE)
+
+    assert isinstance(fact, Read)
+    assert [(v.node, v.seq, v.reason, set(v.flags)) for v in fact.changed] == [("n2", 2, "reboot", {"IDLE", "DRAIN"})]
+    assert stage.broker.views() == ["n2"]
+
+
+async def test_a_boot_time_that_jitters_is_no_change() -> None:
+    stage = Stage()
+    first = await stage.feed.read()
+    stage.slurm.register("n1", 901.0, 900.0)
+    stage.slurm.tick(1011.0)
+    second = await stage.feed.read()
+
+    assert isinstance(first, Read)
+    assert isinstance(second, Read)
+    before = {view.node: view for view in first.changed}
+    assert all(view.slurmd_start_time != before[view.node].slurmd_start_time for view in second.changed)
+
+
+async def test_after_a_reconnect_all_is_told_again() -> None:
+    stage = Stage()
+    await stage.feed.read()
+    await stage.feed.tell(ONLINE)
+    stage.broker.views()
+    stage.feed.forget_told()
+    await stage.feed.tell(ONLINE)
+
+    assert stage.broker.views() == ["n1", "n2"]
+
+
+async def test_what_did_not_arrive_is_told_with_the_next_period() -> None:
+    stage = Stage()
+    stage.broker.up = False
+    await stage.feed.read()
+    lost = await stage.feed.tell(ONLINE)
+    stage.broker.up = True
+    await stage.feed.read()
+    told = await stage.feed.tell(ONLINE)
+
+    assert (lost, told) == (False, True)
+    assert stage.broker.views() == ["n1", "n2"]
+
+
+async def test_the_heartbeat_vouches_only_for_views_that_arrived() -> None:
+    stage = Stage()
+
+    async def only_heartbeats(publication: Publication) -> None:
+        if publication.topic.endswith("/slurm"):
+            raise Transient("no acknowledgement")
+        stage.broker.taken.append(publication)
+
+    feed = Feed(SimulatedGateway(stage.slurm), only_heartbeats, TOPICS, FakeClock(), epoch=1, period_s=5)
+    await feed.read()
+    await feed.tell(ONLINE)
+
+    assert not stage.broker.heartbeat().slurm_ok
+
+
+async def test_a_slurmctld_that_is_down_is_said_and_changes_nothing() -> None:
+    stage = Stage()
+    await stage.feed.read()
+    await stage.feed.tell(ONLINE)
+    stage.slurm.stop()
+    stage.broker.views()
+    fact = await stage.feed.read()
+    await stage.feed.tell(ONLINE.model_copy(update={"slurm_ok": False}))
+
+    assert isinstance(fact, Unread)
+    assert stage.feed.seq == 1
+    assert stage.broker.views() == []
+    assert not stage.broker.heartbeat().slurm_ok
+
+
+async def test_a_node_that_left_the_table_is_told_as_unknown_once() -> None:
+    stage = Stage()
+    await stage.feed.read()
+    gateway = SimulatedGateway(SimulatedSlurmctld(["n1"], now=1000.0))
+    stage.feed._gateway = gateway
+    gone, later = await stage.feed.read(), await stage.feed.read()
+
+    assert isinstance(gone, Read)
+    assert isinstance(later, Read)
+    assert [v.node for v in gone.changed if not v.known] == ["n2"]
+    assert [v.node for v in later.changed if not v.known] == []

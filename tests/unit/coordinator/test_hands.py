@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from unit.coordinator.world import TRIGGER, WAVE
+
+from refloat_contract.reasons import Dialect
+from refloat_coordinator.hands import DONE_ALREADY, NOT_OURS, UNREACHABLE, WRITTEN, Hands
+from refloat_coordinator.waves import GiveBack, Mark
+from refloat_slurm.gateway import Change
+from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
+
+MARK = Mark(WAVE, "n1", TRIGGER)
+BACK = GiveBack(WAVE, "n1", TRIGGER)
+AGAIN = Mark(WAVE, "n1", TRIGGER, ("c1",))
+
+
+def slurm_with(change: Change | None = None, reason: str | None = None) -> SimulatedSlurmctld:
+    slurm = SimulatedSlurmctld(["n1"], now=1000.0)
+    slurm.register("n1", 900.0)
+    slurm.tick(1010.0)
+    if change is not None:
+        slurm.update("n1", change, reason)
+    return slurm
+
+
+async def perform(slurm: SimulatedSlurmctld, order: Mark | GiveBack) -> tuple[str, bool, str]:
+    outcome = await Hands(SimulatedGateway(slurm), Dialect()).perform(order)
+    view = slurm.view("n1")
+    return outcome, "DRAIN" in view.flags, view.reason
+
+
+async def test_a_free_node_is_marked() -> None:
+    assert await perform(slurm_with(), MARK) == (WRITTEN, True, TRIGGER)
+
+
+@pytest.mark.parametrize(
+    ("reason", "order", "outcome"),
+    [
+        (TRIGGER, MARK, DONE_ALREADY),
+        (f"rebooting refloat=c1 wave={WAVE}", MARK, DONE_ALREADY),
+        ("bad DIMM", MARK, NOT_OURS),
+        ("reboot", MARK, NOT_OURS),
+        ("reboot wave=w2", MARK, NOT_OURS),
+        ("refloat: mount: gone", MARK, NOT_OURS),
+        ("refloat-hold: x refloat=c1", MARK, NOT_OURS),
+        ("refloat-hold: x refloat=c9", AGAIN, NOT_OURS),
+        ("bad DIMM", AGAIN, NOT_OURS),
+        ("bad DIMM", BACK, NOT_OURS),
+        ("reboot", BACK, NOT_OURS),
+        (f"rebooting refloat=c1 wave={WAVE}", BACK, NOT_OURS),
+    ],
+)
+async def test_a_drain_that_is_not_ours_is_left_as_it_is(reason: str, order: Mark | GiveBack, outcome: str) -> None:
+    assert await perform(slurm_with(Change.DRAIN, reason), order) == (outcome, True, reason)
+
+
+async def test_a_retry_replaces_the_hold_of_its_own_cycle() -> None:
+    slurm = slurm_with(Change.DRAIN, "refloat-hold: x refloat=c1")
+
+    assert await perform(slurm, AGAIN) == (WRITTEN, True, TRIGGER)
+
+
+async def test_a_drain_of_ours_is_given_back_even_when_slurm_added_to_it() -> None:
+    outcome, drained, _ = await perform(slurm_with(Change.DRAIN, f"{TRIGGER} : Not responding"), BACK)
+
+    assert (outcome, drained) == (WRITTEN, False)
+
+
+async def test_a_node_that_is_down_is_neither_marked_nor_resumed() -> None:
+    slurm = slurm_with(Change.DOWN, "bad DIMM")
+    marked = await perform(slurm, MARK)
+    slurm.update("n1", Change.DRAIN, TRIGGER)
+    outcome, drained, _ = await perform(slurm, BACK)
+
+    assert marked == (NOT_OURS, False, "bad DIMM")
+    assert (outcome, drained) == (NOT_OURS, True)
+
+
+async def test_what_cannot_be_reached_is_left_for_the_next_read() -> None:
+    slurm = slurm_with()
+    slurm.stop()
+
+    assert await Hands(SimulatedGateway(slurm), Dialect()).perform(MARK) == UNREACHABLE
