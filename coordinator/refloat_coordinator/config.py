@@ -163,13 +163,23 @@ class CoordinatorSettings(Settings):
     socket_group: str = Field("", description="the socket's group; empty: the daemon's own")
     max_events: int = Field(100_000, ge=1000, description="how many events the ledger keeps; the oldest delivered go")
     ledger_deadline_s: float = Field(10.0, gt=0, le=300, description="a disk that takes longer is counted as not well")
-    mqtt: MqttSettings = Field(default_factory=MqttSettings, description="the MQTT broker")
-    slurm: SlurmSettings = Field(default_factory=SlurmSettings, description="how Slurm is reached")
-    feed: FeedSettings = Field(default_factory=FeedSettings, description="the feed to the agents")
-    limits: LimitSettings = Field(default_factory=LimitSettings, description="how many nodes may be out")
-    influx: InfluxSettings = Field(default_factory=InfluxSettings, description="the record in InfluxDB")
-    reasons: ReasonSettings = Field(default_factory=ReasonSettings, description="the words in reasons")
-    log: LogSettings = Field(default_factory=LogSettings, description="the log")
+    mqtt: MqttSettings = Field(default_factory=lambda: MqttSettings.model_validate({}), description="the MQTT broker")
+    slurm: SlurmSettings = Field(
+        default_factory=lambda: SlurmSettings.model_validate({}), description="how Slurm is reached"
+    )
+    feed: FeedSettings = Field(
+        default_factory=lambda: FeedSettings.model_validate({}), description="the feed to the agents"
+    )
+    limits: LimitSettings = Field(
+        default_factory=lambda: LimitSettings.model_validate({}), description="how many nodes may be out"
+    )
+    influx: InfluxSettings = Field(
+        default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
+    )
+    reasons: ReasonSettings = Field(
+        default_factory=lambda: ReasonSettings.model_validate({}), description="the words in reasons"
+    )
+    log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="the log")
 
 
 def _parsed(given: int | str) -> Amount:

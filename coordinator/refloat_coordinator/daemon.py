@@ -125,8 +125,7 @@ class Coordinator:
             began_at = self._clock.now()
             fact = await parts.feed.read()
             parts.loop.observe(fact)
-            ok = isinstance(fact, Read)
-            await parts.feed.tell(CoordinatorStatus(online=True, slurm_ok=ok, version=__version__))
+            await parts.feed.tell(slurm_ok=isinstance(fact, Read))
             self._say(parts.loop)
             await self._clock.sleep(max(0.0, self._settings.feed.period_s - (self._clock.now() - began_at)))
 
@@ -189,7 +188,7 @@ class _Parts:
         ports = Ports(ledger, clock, self.outgoing.put, self._recorded)
         self.loop = Loop(ports, inbox, topics, epoch=epoch, limits=settings.limits.limits(), dialect=dialect)
         period_s = settings.feed.period_s
-        self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s)
+        self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s, version=__version__)
         self.hands = Hands(gateway, dialect)
         self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
         self.control = ControlServer(

@@ -29,7 +29,15 @@ class Feed:
     """Reads Slurm's table and publishes what changed. ``epoch`` rises with every start of the coordinator."""
 
     def __init__(
-        self, gateway: SlurmGateway, publish: Publish, topics: Topics, clock: Clock, *, epoch: int, period_s: float
+        self,
+        gateway: SlurmGateway,
+        publish: Publish,
+        topics: Topics,
+        clock: Clock,
+        *,
+        epoch: int,
+        period_s: float,
+        version: str = "",
     ) -> None:
         self._gateway = gateway
         self._publish = publish
@@ -37,6 +45,7 @@ class Feed:
         self._clock = clock
         self._epoch = epoch
         self._period_s = period_s
+        self._version = version
         self._seq = 0
         self._views: dict[str, SlurmView] = {}
         self._told: dict[str, SlurmView] = {}
@@ -59,21 +68,21 @@ class Feed:
         self._seq += 1
         return Read(began_at, self._changes(table))
 
-    async def tell(self, status: CoordinatorStatus) -> bool:
+    async def tell(self, *, slurm_ok: bool) -> bool:
         """Publish what is not yet told, then the heartbeat; answers whether all of it arrived.
 
         ``slurm_ok`` promises that every retained view is as fresh as the heartbeat, so it comes last, and only then.
         """
         told = await self._tell_views()
-        status = status.model_copy(
-            update={
-                "epoch": self._epoch,
-                "seq": self._seq,
-                "period_s": self._period_s,
-                "slurm_ok": status.slurm_ok and told,
-            }
+        beat = CoordinatorStatus(
+            online=True,
+            epoch=self._epoch,
+            seq=self._seq,
+            period_s=self._period_s,
+            slurm_ok=slurm_ok and told,
+            version=self._version,
         )
-        return await self._try(Publication(self._topics.coordinator(), encode(status), retain=True)) and told
+        return await self._try(Publication(self._topics.coordinator(), encode(beat), retain=True)) and told
 
     def forget_told(self) -> None:
         """Tell everything again: the broker is another one, or lost what it kept."""

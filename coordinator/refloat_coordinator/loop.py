@@ -98,7 +98,7 @@ class Loop:
             began_at = self._ports.clock.now()
             for order in await self.step():
                 perform(order)
-            # While a step is dear (thousands of nodes), what arrives meanwhile is taken together: half the time at most.
+            # While a step is dear (thousands of nodes), what arrives meanwhile is taken together.
             await asyncio.sleep(min(self._ports.clock.now() - began_at, TICK_S / 2))
             try:
                 async with asyncio.timeout(TICK_S):

@@ -13,7 +13,6 @@ from refloat_slurm.gateway import Change
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 
 TOPICS = Topics("test")
-ONLINE = CoordinatorStatus(online=True, slurm_ok=True)
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Stage:
 async def test_the_first_read_tells_all_and_then_the_heartbeat() -> None:
     stage = Stage()
     fact = await stage.feed.read()
-    told = await stage.feed.tell(ONLINE)
+    told = await stage.feed.tell(slurm_ok=True)
 
     assert isinstance(fact, Read)
     assert (fact.began_at, [view.node for view in fact.changed]) == (T0, ["n1", "n2"])
@@ -71,11 +70,11 @@ async def test_the_first_read_tells_all_and_then_the_heartbeat() -> None:
 async def test_only_what_changed_is_told_again() -> None:
     stage = Stage()
     await stage.feed.read()
-    await stage.feed.tell(ONLINE)
+    await stage.feed.tell(slurm_ok=True)
     stage.broker.views()
     stage.slurm.update("n2", Change.DRAIN, "reboot")
     fact = await stage.feed.read()
-    await stage.feed.tell(ONLINE)
+    await stage.feed.tell(slurm_ok=True)
 
     assert isinstance(fact, Read)
     assert [(v.node, v.seq, v.reason, set(v.flags)) for v in fact.changed] == [("n2", 2, "reboot", {"IDLE", "DRAIN"})]
@@ -98,10 +97,10 @@ async def test_a_boot_time_that_jitters_is_no_change() -> None:
 async def test_after_a_reconnect_all_is_told_again() -> None:
     stage = Stage()
     await stage.feed.read()
-    await stage.feed.tell(ONLINE)
+    await stage.feed.tell(slurm_ok=True)
     stage.broker.views()
     stage.feed.forget_told()
-    await stage.feed.tell(ONLINE)
+    await stage.feed.tell(slurm_ok=True)
 
     assert stage.broker.views() == ["n1", "n2"]
 
@@ -110,10 +109,10 @@ async def test_what_did_not_arrive_is_told_with_the_next_period() -> None:
     stage = Stage()
     stage.broker.up = False
     await stage.feed.read()
-    lost = await stage.feed.tell(ONLINE)
+    lost = await stage.feed.tell(slurm_ok=True)
     stage.broker.up = True
     await stage.feed.read()
-    told = await stage.feed.tell(ONLINE)
+    told = await stage.feed.tell(slurm_ok=True)
 
     assert (lost, told) == (False, True)
     assert stage.broker.views() == ["n1", "n2"]
@@ -129,7 +128,7 @@ async def test_the_heartbeat_vouches_only_for_views_that_arrived() -> None:
 
     feed = Feed(SimulatedGateway(stage.slurm), only_heartbeats, TOPICS, FakeClock(), epoch=1, period_s=5)
     await feed.read()
-    await feed.tell(ONLINE)
+    await feed.tell(slurm_ok=True)
 
     assert not stage.broker.heartbeat().slurm_ok
 
@@ -137,11 +136,11 @@ async def test_the_heartbeat_vouches_only_for_views_that_arrived() -> None:
 async def test_a_slurmctld_that_is_down_is_said_and_changes_nothing() -> None:
     stage = Stage()
     await stage.feed.read()
-    await stage.feed.tell(ONLINE)
+    await stage.feed.tell(slurm_ok=True)
     stage.slurm.stop()
     stage.broker.views()
     fact = await stage.feed.read()
-    await stage.feed.tell(ONLINE.model_copy(update={"slurm_ok": False}))
+    await stage.feed.tell(slurm_ok=False)
 
     assert isinstance(fact, Unread)
     assert stage.feed.seq == 1
