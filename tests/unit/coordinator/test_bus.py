@@ -128,8 +128,9 @@ async def test_what_agents_say_while_the_coordinator_is_away_waits_at_the_broker
         )
         inbox = Inbox(clock, lambda: None)
         sending = tasks.create_task(sender.run())
-        first = tasks.create_task(link(broker.port, inbox).run())
-        await eventually(lambda: len(broker.sessions()) == 2)
+        coordinator = link(broker.port, inbox)
+        first = tasks.create_task(coordinator.run())
+        await eventually(lambda: coordinator.connected and sender.connected)  # that is, also subscribed
         first.cancel()
         await eventually(lambda: broker.sessions() == ["n1"])
         await sender.publish(Publication(TOPICS.node("n1", Kind.EVENT), encode(event())))
