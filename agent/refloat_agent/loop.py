@@ -117,7 +117,7 @@ class Loop:
             wanted = machine.wants(self.state, hint, self.policy)
         else:
             wanted = in_service.wants(self.state, hint, health, self.policy)
-        outcomes = self.performer.take()
+        outcomes, busy = self.performer.take(), self.performer.busy
         slurm, error = await self._slurm(effects.slurm, hint, wanted)
         jobs, jobs_error = await self._jobs(effects.slurm, wanted)
         return Observation(
@@ -134,6 +134,7 @@ class Loop:
             health=effects.health.facts(),
             permit=effects.reporter.permit(),
             outcomes=outcomes,
+            busy=busy,
             image=effects.power.image(),
         )
 

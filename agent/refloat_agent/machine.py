@@ -30,7 +30,7 @@ from refloat_agent.actions import (
     Unmount,
     WriteReason,
 )
-from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.observation import ActionOutcome, HealthFacts, Observation, SlurmFacts, Wants
 from refloat_agent.proof import is_image
 from refloat_agent.state import Cycle, Policy, State, enter
 from refloat_contract import reasons
@@ -86,7 +86,15 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         who = _ended_by_others(cycle, seen.slurm.view, policy)
         if who is not None:
             return end(state, seen, policy, Outcome.CANCELLED, who)
+    if any(_has_run(outcome, cycle) for outcome in seen.outcomes):
+        # Kept whatever else is seen now: what ran once is not run again because slurmctld was slow this very second.
+        cycle = replace(cycle, ran=True)
+        state = replace(state, cycle=cycle)
     return _PHASES[cycle.phase](state, cycle, seen, policy)
+
+
+def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
+    return isinstance(outcome.action, RunCommands) and outcome.action.token == cycle.id and not outcome.error
 
 
 def cycle_of(state: State) -> Cycle:
@@ -308,7 +316,7 @@ def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if seen.services is None:
         return Decision(state, (), "the services' states could not be read")
     active = [service.name for service in seen.services if service.active]
-    if not active:
+    if not active and "services" not in seen.busy:
         return advance(state, seen, policy)
     return _work(state, cycle, seen, policy, StopServices(), f"stopping {', '.join(active)}")
 
@@ -317,7 +325,7 @@ def _unmounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -
     if seen.storage is None:
         return Decision(state, (), "the mount table could not be read")
     mounted = [storage.name for storage in seen.storage if storage.mounted]
-    if not mounted:
+    if not mounted and "storage" not in seen.busy:
         return advance(state, seen, policy)
     return _work(state, cycle, seen, policy, Unmount(), f"unmounting {', '.join(mounted)}")
 
@@ -342,8 +350,7 @@ def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
 
 
 def _running(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    done = [o for o in seen.outcomes if isinstance(o.action, RunCommands) and o.action.token == cycle.id]
-    if any(not outcome.error for outcome in done):
+    if cycle.ran:
         return advance(state, seen, policy)
     if policy.recipes[cycle.recipe].commits_in is Phase.RUNNING and not _committed(cycle, seen, policy):
         return _take_down(state, cycle, seen, policy)
@@ -386,7 +393,7 @@ def _mounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if seen.storage is None:
         return Decision(state, (), "the mount table could not be read")
     wrong = [storage for storage in seen.storage if not storage.right]
-    if not wrong:
+    if not wrong and "storage" not in seen.busy:
         return advance(state, seen, policy)
     missing = "; ".join(storage.why or f"{storage.name} is not mounted" for storage in wrong)
     return _work(state, cycle, seen, policy, Mount(), f"mounting: {missing}")

@@ -94,6 +94,8 @@ class Observation:
     health: HealthFacts = field(default_factory=HealthFacts)
     permit: PermitFacts = field(default_factory=PermitFacts)
     outcomes: tuple[ActionOutcome, ...] = ()
+    busy: frozenset[str] = frozenset()
+    """The lanes (see `performer`) where an action is still under way: a phase does not end under its own action."""
     image: str = ""
 
 

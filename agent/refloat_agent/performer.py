@@ -67,19 +67,25 @@ class Performer:
             lane = LANES[type(action)]
             if lane not in self._busy:
                 self._busy[lane] = action
-                self.tasks.create_task(self._run(lane, action), name=f"action {lane}")
+                self.tasks.create_task(self._run(action), name=f"action {lane}")
 
     def take(self) -> tuple[ActionOutcome, ...]:
-        """How actions ended since the last call."""
+        """How actions ended since the last call; only now are their lanes free again.
+
+        An action that ends while the loop is observing is not in that observation: were its lane free at once, the
+        decision, which does not know of it, would start it a second time.
+        """
         outcomes, self._outcomes = tuple(self._outcomes), []
+        for outcome in outcomes:
+            del self._busy[LANES[type(outcome.action)]]
         return outcomes
 
     @property
     def busy(self) -> frozenset[str]:
-        """The lanes where an action is under way."""
+        """The lanes where an action is under way, or has ended unseen."""
         return frozenset(self._busy)
 
-    async def _run(self, lane: str, action: Action) -> None:
+    async def _run(self, action: Action) -> None:
         quiet = isinstance(action, actions.AskPermit | actions.RunChecks)
         (log.debug if quiet else log.info)("action", action=repr(action))
         error = ""
@@ -88,8 +94,6 @@ class Performer:
         except RefloatError as failure:
             error = str(failure)
             log.warning("action_failed", action=repr(action), error=error)
-        finally:
-            del self._busy[lane]
         self._outcomes.append(ActionOutcome(action, error))
         self.wake()
 

@@ -104,6 +104,8 @@ class Cycle:
     """What the last failed attempt said."""
     setbacks: int = 0
     """How often a goal that had been reached was lost again."""
+    ran: bool = False
+    """The recipe's commands have succeeded."""
     announced: bool = False
     """The record has been told that the node is being serviced."""
     hold: str = ""
