@@ -42,6 +42,7 @@ _KINDS: Final[Mapping[str, type[RefloatError]]] = {
     "misconfigured": errors.Misconfigured,
     "corrupt": errors.Corrupt,
 }
+_ANY: Final = "the daemon"
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -281,14 +282,14 @@ async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
         raise Refused(f"not allowed to open {path}: run this as root or as a member of the socket's group") from error
     except OSError as error:
         why = "no such socket" if error.errno == errno.ENOENT else error.strerror or str(error)
+        start = f"start it (systemctl start {_program(path)})" if _program(path) != _ANY else "start it"
         raise Transient(
-            f"{_program(path)} does not listen at {path} ({why}):"
-            f" start it (systemctl start {_program(path)}) or name another socket"
+            f"{_program(path)} does not listen at {path} ({why}): {start} or name another socket"
         ) from error
 
 
 def _program(path: Path) -> str:
-    return f"refloat-{path.stem}" if path.stem in {"agent", "coordinator"} else "the daemon"
+    return f"refloat-{path.stem}" if path.stem in {"agent", "coordinator"} else _ANY
 
 
 def _decoded(path: Path, line: bytes) -> dict[str, Any]:

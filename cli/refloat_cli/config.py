@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`refloat config`: is a configuration right, and what can stand in it."""
+
+# ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refloat_cli.options import Json
+
+app = typer.Typer(no_args_is_help=True, help="Check configuration files, and print what can stand in them.")
+
+
+class Kind(StrEnum):
+    """Whose configuration."""
+
+    AGENT = "agent"
+    COORDINATOR = "coordinator"
+
+
+class Part(StrEnum):
+    """What the reference is of."""
+
+    AGENT = "agent"
+    COORDINATOR = "coordinator"
+    CHECKS = "checks"
+
+
+@app.command(epilog="Example: refloat config check /etc/refloat/agent.toml /etc/refloat/coordinator.toml")
+def check(
+    files: Annotated[list[Path], typer.Argument(help="agent.toml, coordinator.toml, or files like them.")],
+    *,
+    kind: Annotated[Kind | None, typer.Option(help="Whose they are, where their names and keys do not tell.")] = None,
+    json: Json = False,
+) -> None:
+    """Say whether configuration files are right, and what is wrong in which line.
+
+    The environment is left out of account. Ends with 0 when all are right, else with 2.
+    """
+    from refloat_cli import asking, configuring
+
+    judged = [configuring.judge(file, kind) for file in files]
+    if json:
+        asking.write_json([one.as_dict() for one in judged])
+    else:
+        for one in judged:
+            for problem in one.problems:
+                typer.echo(problem, err=True)
+            if one.is_good:
+                typer.echo(f"{one.file}: good ({one.kind})")
+    raise typer.Exit(0 if all(one.is_good for one in judged) else 2)
+
+
+@app.command(epilog="Example: refloat config reference agent")
+def reference(part: Annotated[Part | None, typer.Argument(help="Without it all.")] = None) -> None:
+    """Print every key with its type, default and meaning, as Markdown."""
+    from refloat_cli import configuring
+
+    typer.echo(configuring.reference(part), nl=False)

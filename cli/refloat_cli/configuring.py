@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `refloat config` runs: the models of both daemons, and which of them a file is meant for."""
+
+import contextlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from refloat_agent.config import AgentSettings
+from refloat_checks import registry
+from refloat_cli.config import Kind, Part
+from refloat_contract.errors import Misconfigured
+from refloat_coordinator.config import CoordinatorSettings
+from refloat_service import settings
+
+_MODELS: dict[Kind, type[BaseModel]] = {Kind.AGENT: AgentSettings, Kind.COORDINATOR: CoordinatorSettings}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found of one file."""
+
+    file: Path
+    kind: Kind | None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the daemon would start with it."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "file": str(self.file),
+            "kind": self.kind,
+            "good": self.is_good,
+            "problems": list(self.problems),
+        }
+
+
+def judge(file: Path, kind: Kind | None) -> Judgement:
+    """Read one file as its daemon would."""
+    try:
+        kind = kind or _recognised(file)
+        settings.load(_MODELS[kind], file, env_prefix="REFLOAT", env={})
+    except Misconfigured as error:
+        return Judgement(file, kind, tuple(str(error).splitlines()))
+    return Judgement(file, kind)
+
+
+def _recognised(file: Path) -> Kind:
+    named = [kind for kind in Kind if kind in file.name]
+    if len(named) == 1:
+        return named[0]
+    keys: set[str] = set()
+    with contextlib.suppress(OSError, ValueError):  # load says it better
+        keys = set(tomllib.loads(file.read_text()))
+    known = {kind: len(keys & _only(kind)) for kind in Kind}
+    likely = [kind for kind, number in known.items() if number and number == max(known.values())]
+    if len(likely) == 1:
+        return likely[0]
+    raise Misconfigured(f"{file}: cannot tell whose configuration this is: say --kind agent or --kind coordinator")
+
+
+def _only(kind: Kind) -> set[str]:
+    others = {key for other, model in _MODELS.items() if other is not kind for key in model.model_fields}
+    return set(_MODELS[kind].model_fields) - others
+
+
+def reference(part: Part | None) -> str:
+    """The configuration reference, or a part of it."""
+    parts = {
+        Part.AGENT: lambda: settings.reference(AgentSettings, "agent.toml"),
+        Part.COORDINATOR: lambda: settings.reference(CoordinatorSettings, "coordinator.toml"),
+        Part.CHECKS: _checks,
+    }
+    return "\n".join(write() for name, write in parts.items() if part in (None, name))
+
+
+def _checks() -> str:
+    every = settings.reference(registry.CheckSpec, "Checks").splitlines()
+    lines = [line for line in every if not line.startswith("| `limits`")]
+    # What every check has comes first, then what each type adds.
+    common = "\n".join(lines).partition("\n## ")[0].rstrip() + "\n"
+    kinds = [settings.reference(kind.limits, f'type = "{name}"') for name, kind in registry.KINDS.items()]
+    return common + "".join(f"\n#{text}" for text in kinds)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times as people write and read them. Pure."""
+
+import re
+from datetime import datetime
+from typing import Final
+
+from refloat_contract.errors import Misconfigured
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def parse(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10m``, ``2h`` or ``1d``.
+
+    Raises:
+        Misconfigured: none of these.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise Misconfigured(f"{text!r} is no duration: write 90, 90s, 10m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def moment(text: str, now: float) -> float:
+    """Seconds since 1970 of a moment: a duration ago (``2h``), or a local date (``2026-01-31``, ``2026-01-31T12:00``).
+
+    Raises:
+        Misconfigured: neither.
+    """
+    if _DURATION.fullmatch(text.strip()):
+        return now - parse(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise Misconfigured(f"{text!r} is no time: write 2h (ago), 2026-01-31 or 2026-01-31T12:00") from error
+
+
+def short(seconds: float) -> str:
+    """A duration in at most six characters: ``7s``, ``1m05s``, ``2h03m``, ``3d04h``."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"
+    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02d}h"
+
+
+def clock(at: float) -> str:
+    """The time of day of a moment, here: ``14:03:59``."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def stamp(at: float) -> str:
+    """Date and time of a moment, here: ``2026-01-31 14:03:59``."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

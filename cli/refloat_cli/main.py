@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `refloat` command: its commands, and how errors become one line and an exit status.
+
+0 good; 1 the answer is bad; 2 wrong usage or configuration; 3 unknown or unreachable; 130 interrupted.
+"""
+
+import sys
+from typing import Final
+
+import typer
+
+from refloat_cli import check, config, nodes, wave
+from refloat_cli.options import Json
+from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Drain a node, service it, refloat it: node health and rolling updates for Slurm clusters.",
+    epilog="Exit status: 0 good, 1 the answer is bad, 2 wrong usage or configuration, 3 unknown or unreachable.",
+)
+app.command(epilog="Example: refloat status 'n[1-4]'")(nodes.status)
+app.command(epilog="Example: refloat why n3")(nodes.why)
+app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.events)
+app.command(epilog="Example: refloat check --config /etc/refloat/agent.toml --only scratch")(check.check)
+app.add_typer(wave.app, name="wave")
+app.add_typer(config.app, name="config")
+
+
+@app.command(epilog="Example: refloat version --json")
+def version(*, json: Json = False) -> None:
+    """Print the version."""
+    from importlib import metadata  # noqa: PLC0415 - slow, and needed here only
+
+    installed = metadata.version("refloat")
+    if json:
+        from refloat_cli.asking import write_json  # noqa: PLC0415 - the same
+
+        write_json({"refloat": installed, "python": sys.version.split()[0]})
+    else:
+        typer.echo(f"refloat {installed}")
+
+
+_GOOD: Final = 0
+_BAD: Final = 1
+_WRONG: Final = 2
+_UNKNOWN: Final = 3
+
+
+def exit_status(error: RefloatError) -> int:
+    """The exit status that tells a script who must act."""
+    if isinstance(error, Misconfigured):
+        return _WRONG
+    if isinstance(error, Refused) and not isinstance(error, BadMessage):
+        return _BAD
+    return _UNKNOWN
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except RefloatError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"refloat: {line}\n")
+        sys.exit(exit_status(error))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`refloat status`, `why` and `events`: what the nodes are doing, why, and what happened."""
+
+# ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refloat_cli.options import Json, Socket
+
+Nodes = Annotated[str | None, typer.Argument(help="Hostlist: n[1-4]; without it all nodes.")]
+
+
+def status(nodes: Nodes = None, *, socket: Socket = None, json: Json = False) -> None:
+    """Show what agents and Slurm say of the nodes; on a compute node, of this one.
+
+    Ends with 1 when a node is held or unhealthy, and with 3 when nothing is known of a node that was named.
+    """
+    from refloat_cli import asking
+
+    answer = asking.ask(asking.either(socket), "status", nodes=nodes)
+    is_agent = isinstance(answer, dict)
+    if json:
+        asking.write_json(answer)
+    else:
+        from refloat_cli import tables
+
+        shown = tables.agent(answer, tables.now()) if is_agent else tables.nodes(answer, tables.now())
+        asking.console().print(shown)
+    raise typer.Exit(_status([answer] if is_agent else answer, named=nodes is not None))
+
+
+def _status(found: Sequence[Mapping[str, Any]], *, named: bool) -> int:
+    reports = [one.get("report") or {} for one in found]
+    if any(report.get("phase") == "HELD" or report.get("verdict") == "UNHEALTHY" for report in reports):
+        return 1
+    is_unknown = any(not report or not one.get("online", True) for one, report in zip(found, reports, strict=True))
+    return 3 if named and is_unknown else 0
+
+
+def why(
+    node: Annotated[str | None, typer.Argument(help="The node; without it the one that this is run on.")] = None,
+    *,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Say in one sentence what a node waits for, and what that is drawn from."""
+    from refloat_cli import asking
+
+    path = asking.either(socket) if node or socket else asking.AGENT
+    answer = asking.ask(path, "why", node=node)
+    if json:
+        asking.write_json(answer)
+        return
+    screen = asking.console()
+    screen.print(answer["sentence"], style="bold", markup=False)
+    for line in answer["lines"]:
+        screen.print(f"  {line}", markup=False)
+
+
+def events(
+    nodes: Nodes = None,
+    *,
+    since: Annotated[str | None, typer.Option(help="Only later ones: 2h (ago), 2026-01-31, 2026-01-31T12:00.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Only so many, the newest.")] = 1000,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones as they happen.")] = False,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """List what happened, oldest first."""
+    from refloat_cli import asking, tables
+    from refloat_cli.durations import moment
+
+    path = asking.coordinator(socket)
+    asked: dict[str, Any] = {"nodes": nodes, "limit": limit}
+    asked["since"] = None if since is None else moment(since, tables.now())
+    if follow:
+        asking.run(_follow(path, {name: value for name, value in asked.items() if value is not None}, json=json))
+        return
+    found = asking.ask(path, "events", **asked)
+    if json:
+        asking.write_json(found)
+    else:
+        asking.console().print(tables.events(found))
+
+
+async def _follow(path: Path, asked: Mapping[str, Any], *, json: bool) -> None:
+    from refloat_cli import following, tables
+    from refloat_cli.asking import write_json
+
+    async for event in following.events(path, asked):
+        if json:
+            write_json(event, indent=None)
+        else:
+            typer.echo(tables.event_line(event))

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of nodes, waves, events and checks. Pure but for `now`."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from refloat_cli.durations import short, stamp
+from refloat_cli.views import head, natural, phase_of, task, view_of
+from refloat_contract.messages import Event, NodeReport, WaveReport, WaveSpec
+from refloat_contract.words import Phase, Status, Verdict
+
+_VERDICTS: Final[Mapping[Verdict, str]] = {
+    Verdict.HEALTHY: "green",
+    Verdict.UNHEALTHY: "bold red",
+    Verdict.UNKNOWN: "yellow",
+}
+_STATUSES: Final[Mapping[Status, str]] = {
+    Status.OK: "green",
+    Status.FAILED: "bold red",
+    Status.UNKNOWN: "yellow",
+}
+
+
+def now() -> float:
+    """The time that tables count from."""
+    return time.time()
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings[:-1]:
+        table.add_column(heading, no_wrap=True)
+    table.add_column(headings[-1], overflow="fold")
+    return table
+
+
+def nodes(found: Sequence[Mapping[str, Any]], at: float) -> RenderableType:
+    """What agents and Slurm say of nodes; the answer of ``status``."""
+    table = _table("NODE", "SLURM", "PHASE", "FOR", "HEALTH", "WHY")
+    for one in found:
+        table.add_row(*_node(one, at))
+    return Group(table, Text(count(found)))
+
+
+def _node(one: Mapping[str, Any], at: float) -> list[Text]:
+    report = report_of(one)
+    slurm = one.get("slurm") or {}
+    flags = Text("+".join(slurm.get("flags", ())) or "unknown")
+    name = Text(one["node"])
+    if report is None:
+        return [name, flags, Text("no agent", "bright_black"), Text(), Text(), Text(slurm.get("reason", ""))]
+    is_online = one.get("online", True)
+    phase = Text(report.phase.value, "" if report.phase is Phase.IN_SERVICE else "bold cyan")
+    if report.phase is Phase.HELD:
+        phase.stylize("bold red")
+    if not is_online:
+        phase = Text("agent away", "yellow")
+    since = short(at - report.since) if report.since and report.phase is not Phase.IN_SERVICE else ""
+    health = Text(report.verdict.value, _VERDICTS[report.verdict])
+    return [name, flags, phase, Text(since), health, Text(_why(report, slurm.get("reason", "")))]
+
+
+def _why(report: NodeReport, reason: str) -> str:
+    failing = [f"{failure.check}: {failure.message}" for failure in (*report.failing, *report.unknown)]
+    return report.why or "; ".join(failing) or reason
+
+
+def report_of(one: Mapping[str, Any]) -> NodeReport | None:
+    """The agent's report within an answer of ``status``."""
+    return None if one.get("report") is None else NodeReport.model_validate(one["report"])
+
+
+def count(found: Sequence[Mapping[str, Any]]) -> str:
+    """How many nodes are how, in one line."""
+    kinds = Counter(_kind(one) for one in found)
+    noun = "node" if len(found) == 1 else "nodes"
+    return (
+        f"{len(found)} {noun}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()) if found else "no nodes"
+    )
+
+
+def _kind(one: Mapping[str, Any]) -> str:
+    report = report_of(one)
+    if report is None or not one.get("online", True):
+        return "without agent"
+    if report.phase is Phase.HELD:
+        return "held"
+    if report.phase is not Phase.IN_SERVICE:
+        return "under way"
+    return "unhealthy" if report.verdict is Verdict.UNHEALTHY else "in service"
+
+
+def agent(answer: Mapping[str, Any], at: float) -> RenderableType:
+    """What one agent says of its node, and its checks."""
+    parts: list[RenderableType] = [nodes([{**answer, "online": True}], at)]
+    results = answer.get("checks", ())
+    if results:
+        parts.append(checks(results))
+    return Group(*parts)
+
+
+def checks(results: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Results of checks."""
+    table = _table("CHECK", "STATUS", "TOOK", "MESSAGE")
+    for result in results:
+        status = Status(result["status"])
+        took = f"{result.get('duration_s', 0.0) * 1000:.0f} ms"
+        name = result.get("check") or result.get("name", "")
+        table.add_row(Text(name), Text(status.value, _STATUSES[status]), took, Text(result["message"]))
+    return table
+
+
+def waves(reports: Sequence[Mapping[str, Any]], at: float) -> RenderableType:
+    """Waves, one line each."""
+    if not reports:
+        return Text("no waves")
+    table = _table("WAVE", "STATE", "DONE", "HELD", "STARTED", "TOOK", "TASK")
+    for given in reports:
+        report = WaveReport.model_validate(given)
+        view = view_of({"report": given})
+        counts = {turn.value: number for turn, number in report.counts.items()}
+        total = sum(counts.values())
+        table.add_row(
+            Text(report.id),
+            Text(report.state.value, "" if view.is_good or not view.is_ended else "bold red"),
+            f"{counts.get('done', 0)}/{total}",
+            str(counts.get("held", 0)),
+            stamp(report.started_at),
+            short((report.ended_at or at) - report.started_at),
+            Text(task(report.spec)),
+        )
+    return table
+
+
+def wave(shown: Mapping[str, Any], at: float) -> RenderableType:
+    """A wave and all its nodes."""
+    view = view_of(shown)
+    table = _table("NODE", "TURN", "PHASE", "FOR", "WHY")
+    for node in sorted(view.nodes, key=lambda node: natural(node.node)):
+        since = short(at - node.since) if node.since else ""
+        phase = phase_of(node) if node.turn.value == "marked" else ""
+        table.add_row(Text(node.node), node.turn.value, phase, since, Text(node.why))
+    return Group(head(view, at, _HEAD_WIDTH), table)
+
+
+_HEAD_WIDTH: Final = 80
+
+
+def plan(planned: Mapping[str, Any]) -> RenderableType:
+    """What a wave would do."""
+    spec = WaveSpec.model_validate(planned["spec"])
+    lines = [
+        ("would do", task(spec)),
+        ("nodes", f"{len(planned.get('nodes', ()))}"),
+        ("canaries", planned.get("canary") or "none"),
+        ("marked at once", planned.get("first") or f"none{_because(planned)}"),
+        ("with the reason", planned.get("reason", "")),
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(name, Text(value))
+    waiting = [node for node in planned.get("nodes", ()) if node.get("why")]
+    for node in waiting:
+        table.add_row("", Text(f"{node['node']}: {node['why']}"))
+    return table
+
+
+def _because(planned: Mapping[str, Any]) -> str:
+    return f": {planned['why']}" if planned.get("why") else ""
+
+
+def events(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Events, oldest first."""
+    if not found:
+        return Text("no events")
+    table = _table("TIME", "NODE", "KIND", "WHAT")
+    for given in found:
+        table.add_row(*_event(Event.model_validate(given)))
+    return table
+
+
+def _event(event: Event) -> list[Text]:
+    style = "bold red" if event.kind.value in {"hold", "check_failed", "node_lost"} else ""
+    return [Text(stamp(event.at_ns / 1e9)), Text(event.node), Text(event.kind.value, style), Text(_told(event))]
+
+
+def event_line(given: Mapping[str, Any]) -> str:
+    """One event as a line of a log."""
+    event = Event.model_validate(given)
+    return f"{stamp(event.at_ns / 1e9)} {event.node} {event.kind}: {_told(event)}"
+
+
+def _told(event: Event) -> str:
+    took = f" ({short(event.duration_s)})" if event.duration_s else ""
+    return f"{event.title}: {event.message}{took}" if event.title else f"{event.message}{took}"

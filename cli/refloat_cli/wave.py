@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`refloat wave`: rolling updates, planned, started, watched and steered. Only what a command runs is imported."""
+
+# ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refloat_cli.options import Json, Socket
+
+app = typer.Typer(no_args_is_help=True, help="Update nodes in waves: a few at a time, while jobs run on the others.")
+
+Nodes = Annotated[str, typer.Argument(help="Hostlist: n[1-4], or @group as ClusterShell knows them.")]
+Wave = Annotated[str, typer.Argument(help="The wave's id; `refloat wave list` names them.")]
+Recipe = Annotated[str | None, typer.Option(help="What to do with each node; default reboot.", show_default=False)]
+Image = Annotated[str | None, typer.Option(help="Image that a node must run afterwards to count as done.")]
+MaxUnavailable = Annotated[
+    int | None, typer.Option(min=1, help="Nodes that may be out at once, for whatever cause; default 1.")
+]
+Canary = Annotated[int | None, typer.Option(min=0, help="Nodes to do first; the rest waits for them; default 0.")]
+Soak = Annotated[str | None, typer.Option(help="Wait between the canaries and the rest: 10m; default 0.")]
+MaxFailures = Annotated[int | None, typer.Option(min=0, help="Pause when more nodes than this are held; default 0.")]
+NodeDeadline = Annotated[
+    str | None, typer.Option(help="A node that takes longer from reboot to service is lost; default 1h.")
+]
+Note = Annotated[str | None, typer.Option(help="Free text for those who look at the wave.")]
+
+
+def _spec(nodes: str, soak: str | None, node_deadline: str | None, **given: Any) -> dict[str, Any]:
+    from refloat_cli.durations import parse
+
+    durations = {
+        "soak_s": None if soak is None else parse(soak),
+        "node_deadline_s": None if node_deadline is None else parse(node_deadline),
+    }
+    # What is not given is the coordinator's to choose.
+    return {"nodes": nodes} | {name: value for name, value in (given | durations).items() if value is not None}
+
+
+@app.command(epilog="Example: refloat wave plan 'n[1-24]' --max-unavailable 6 --canary 1")
+def plan(
+    nodes: Nodes,
+    *,
+    recipe: Recipe = None,
+    image: Image = None,
+    max_unavailable: MaxUnavailable = None,
+    canary: Canary = None,
+    soak: Soak = None,
+    max_failures: MaxFailures = None,
+    node_deadline: NodeDeadline = None,
+    note: Note = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Show what a wave would do if it began now; changes nothing."""
+    from refloat_cli import asking, tables
+
+    spec = _spec(
+        nodes,
+        soak,
+        node_deadline,
+        recipe=recipe,
+        image=image,
+        max_unavailable=max_unavailable,
+        canary=canary,
+        max_failures=max_failures,
+        note=note,
+    )
+    planned = asking.ask(asking.coordinator(socket), "wave_plan", spec=spec)
+    if json:
+        asking.write_json(planned)
+    else:
+        asking.console().print(tables.plan(planned))
+
+
+@app.command(epilog="Example: refloat wave start 'n[1-24]' --image compute-2 --max-unavailable 6 --canary 1 --watch")
+def start(
+    nodes: Nodes,
+    *,
+    recipe: Recipe = None,
+    image: Image = None,
+    max_unavailable: MaxUnavailable = None,
+    canary: Canary = None,
+    soak: Soak = None,
+    max_failures: MaxFailures = None,
+    node_deadline: NodeDeadline = None,
+    note: Note = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Begin a wave."""
+    from refloat_cli import asking
+
+    spec = _spec(
+        nodes,
+        soak,
+        node_deadline,
+        recipe=recipe,
+        image=image,
+        max_unavailable=max_unavailable,
+        canary=canary,
+        max_failures=max_failures,
+        note=note,
+    )
+    report = asking.ask(asking.coordinator(socket), "wave_start", spec=spec)
+    if watch:
+        _watch(report["id"], socket, json=json)
+    elif json:
+        asking.write_json(report)
+    else:
+        asking.console().print(f"wave {report['id']} started; see it with: refloat wave watch {report['id']}")
+
+
+@app.command("list", epilog="Example: refloat wave list --json")
+def list_waves(*, socket: Socket = None, json: Json = False) -> None:
+    """List all waves that are still known, oldest first."""
+    from refloat_cli import asking
+
+    reports = asking.ask(asking.coordinator(socket), "wave_list")
+    if json:
+        asking.write_json(reports)
+        return
+    from refloat_cli import tables
+
+    asking.console().print(tables.waves(reports, tables.now()))
+
+
+@app.command(epilog="Example: refloat wave show w261121-3fa2c1")
+def show(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+    """Show a wave and all its nodes as they are now."""
+    from refloat_cli import asking
+
+    shown = asking.ask(asking.coordinator(socket), "wave_show", id=wave)
+    if json:
+        asking.write_json(shown)
+        return
+    from refloat_cli import tables
+
+    asking.console().print(tables.wave(shown, tables.now()))
+
+
+@app.command(epilog="Example: refloat wave watch w261121-3fa2c1")
+def watch(
+    wave: Annotated[str | None, typer.Argument(help="The wave's id; without it the one that runs.")] = None,
+    *,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Watch a wave until it ends.
+
+    Ends with 0 when all is done, 1 when it failed, was aborted or holds nodes, and 3 when the coordinator stays away.
+    """
+    _watch(wave or _only_one(socket), socket, json=json)
+
+
+def _only_one(socket: Path | None) -> str:
+    from refloat_cli import asking
+    from refloat_contract.errors import Misconfigured
+
+    reports = asking.ask(asking.coordinator(socket), "wave_list")
+    going = [report["id"] for report in reports if report["state"] in {"running", "paused"}]
+    if len(going) != 1:
+        raise Misconfigured(f"say which wave: {', '.join(going) or 'none is under way'} (`refloat wave list`)")
+    return str(going[0])
+
+
+def _watch(wave: str, socket: Path | None, *, json: bool) -> None:
+    from refloat_cli import asking, watching
+
+    raise typer.Exit(asking.run(watching.watch(asking.coordinator(socket), wave, as_json=json)))
+
+
+@app.command(epilog="Example: refloat wave pause w261121-3fa2c1")
+def pause(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+    """Take no more nodes out; those under way go on."""
+    _steer("wave_pause", wave, socket, json=json)
+
+
+@app.command(epilog="Example: refloat wave resume w261121-3fa2c1")
+def resume(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+    """Go on with a paused wave."""
+    _steer("wave_resume", wave, socket, json=json)
+
+
+@app.command(epilog="Example: refloat wave abort w261121-3fa2c1")
+def abort(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+    """End a wave: nodes that have not begun are given back, those under way finish."""
+    _steer("wave_abort", wave, socket, json=json)
+
+
+@app.command(epilog="Example: refloat wave retry w261121-3fa2c1 n11")
+def retry(
+    wave: Wave,
+    nodes: Annotated[str | None, typer.Argument(help="Hostlist; without it all held nodes.")] = None,
+    *,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Try held or skipped nodes again."""
+    _steer("wave_retry", wave, socket, json=json, nodes=nodes)
+
+
+@app.command(epilog="Example: refloat wave skip w261121-3fa2c1 'n[11-12]'")
+def skip(wave: Wave, nodes: Nodes, *, socket: Socket = None, json: Json = False) -> None:
+    """Take nodes out of a wave; a node that is under way finishes."""
+    _steer("wave_skip", wave, socket, json=json, nodes=nodes)
+
+
+def _steer(command: str, wave: str, socket: Path | None, *, json: bool, **arguments: Any) -> None:
+    from refloat_cli import asking
+
+    report = asking.ask(asking.coordinator(socket), command, id=wave, **arguments)
+    if json:
+        asking.write_json(report)
+        return
+    why = f": {report['why']}" if report.get("why") else ""
+    asking.console().print(f"wave {report['id']} {report['state']}{why}", markup=False)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import pytest
+from daemons import Refloat
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("agent.toml", "", "agent"),
+        ("my-coordinator.toml", "", "coordinator"),
+        ("a.toml", 'mode = "act"\n', "agent"),
+        ("b.toml", "max_events = 5000\n", "coordinator"),
+    ],
+)
+def test_a_good_file_is_recognised_by_name_or_keys(
+    name: str, text: str, kind: str, refloat: Refloat, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+
+    ended = refloat("config", "check", tmp_path / name)
+
+    assert (ended.status, ended.out) == (0, f"{tmp_path / name}: good ({kind})\n")
+
+
+def test_a_wrong_file_is_2_and_each_problem_a_line(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('cluster = "c"\nmod = "act"\n[slurm]\npoll_s = 0\n')
+    (tmp_path / "coordinator.toml").write_text("")
+
+    ended = refloat("config", "check", tmp_path / "agent.toml", tmp_path / "coordinator.toml")
+
+    assert ended.status == 2
+    assert ended.out == f"{tmp_path}/coordinator.toml: good (coordinator)\n"
+    slurm, unknown = sorted(ended.err.splitlines(), key=lambda line: "unknown" in line)
+    assert slurm == f"{tmp_path}/agent.toml:4: slurm.poll_s: must be greater than or equal to 1, not 0"
+    assert unknown.startswith(f"{tmp_path}/agent.toml:2: mod: unknown key; did you mean 'mode'?")
+
+
+def test_a_wrong_check_is_found_in_the_file(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('[[check]]\nname = "x"\ntype = "fil"\n')
+
+    ended = refloat("config", "check", tmp_path / "agent.toml")
+
+    assert ended.status == 2
+    assert "unknown type 'fil' (did you mean 'file'?)" in ended.err
+
+
+def test_json_tells_the_same(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("x = 1\n")
+
+    (judged,) = json.loads(refloat("config", "check", tmp_path / "agent.toml", "--json").out)
+
+    assert (judged["kind"], judged["good"], len(judged["problems"])) == ("agent", False, 1)
+
+
+def test_a_file_that_could_be_either_wants_a_kind(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('cluster = "c"\n')
+
+    assert "say --kind agent or --kind coordinator" in refloat("config", "check", tmp_path / "x.toml").err
+    assert refloat("config", "check", "--kind", "agent", tmp_path / "x.toml").status == 0
+
+
+def test_the_environment_does_not_matter(refloat: Refloat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFLOAT_AGENT__NONSENSE", "1")
+    (tmp_path / "agent.toml").write_text("")
+
+    assert refloat("config", "check", tmp_path / "agent.toml").status == 0
+
+
+def test_the_reference_has_all_parts_or_one(refloat: Refloat) -> None:
+    everything = refloat("config", "reference").out
+    checks = refloat("config", "reference", "checks").out
+
+    for heading in ("# agent.toml\n", "# coordinator.toml\n", "# Checks\n", '\n## type = "mount"\n'):
+        assert heading in everything
+    assert checks.startswith("# Checks\n")
+    assert "| `type` | text | must be set |" in checks
+    assert "`limits`" not in checks

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemons import Daemon, Refloat
+
+from refloat_cli import asking, following
+from refloat_contract.messages import Event, Failure, NodeReport, SlurmView
+from refloat_contract.words import EventKind, Phase, Verdict
+from refloat_service.control import Handler
+
+
+def a_node(
+    name: str, phase: Phase = Phase.IN_SERVICE, verdict: Verdict = Verdict.HEALTHY, **more: Any
+) -> dict[str, Any]:
+    report = NodeReport(at=0, boot_id="b", phase=phase, since=1, verdict=verdict, why=more.pop("why", ""), **more)
+    slurm = SlurmView(node=name, epoch=1, seq=1, flags=("IDLE", "DRAIN"), reason="a reason")
+    return {"node": name, "online": True, "report": report, "slurm": slurm}
+
+
+def answers(answer: Any) -> Handler:
+    async def handle(arguments: dict[str, Any]) -> Any:
+        return answer(arguments) if callable(answer) else answer
+
+    return handle
+
+
+GOOD = a_node("n1")
+HELD = a_node("n2", Phase.HELD, why="[x] is not mounted")
+SICK = a_node("n3", verdict=Verdict.UNHEALTHY, failing=(Failure(check="scratch", message="not mounted"),))
+AWAY = {**a_node("n4"), "online": False}
+NEVER = {"node": "n5", "online": False, "report": None, "slurm": None}
+
+
+def test_status_has_a_line_for_each_node(refloat: Refloat, daemon: Daemon) -> None:
+    ended = refloat("status", "--socket", daemon({"status": answers([GOOD, HELD, SICK, AWAY, NEVER])}).path)
+
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in ended.out.splitlines() if " n" in line[:2]}
+    assert lines["n1"] == "IDLE+DRAIN IN_SERVICE HEALTHY a reason"
+    assert lines["n2"].startswith("IDLE+DRAIN HELD ")
+    assert lines["n2"].endswith("HEALTHY [x] is not mounted")
+    assert lines["n3"] == "IDLE+DRAIN IN_SERVICE UNHEALTHY scratch: not mounted"
+    assert lines["n4"] == "IDLE+DRAIN agent away HEALTHY a reason"
+    assert lines["n5"] == "unknown no agent"
+    assert ended.out.endswith("5 nodes: 2 without agent, 1 in service, 1 held, 1 unhealthy\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "named", "status"),
+    [
+        ([GOOD], False, 0),
+        ([GOOD, HELD], False, 1),
+        ([SICK], True, 1),
+        ([GOOD, AWAY], False, 0),
+        ([GOOD, AWAY], True, 3),
+        ([NEVER], True, 3),
+        ([], False, 0),
+    ],
+)
+def test_the_exit_status_of_status(
+    found: list[dict[str, Any]],
+    named: bool,  # noqa: FBT001 - a parameter of the test
+    status: int,
+    refloat: Refloat,
+    daemon: Daemon,
+) -> None:
+    socket = daemon({"status": answers(found)}).path
+
+    assert refloat("status", *(["n[1-9]"] if named else []), "--socket", socket).status == status
+
+
+def test_the_nodes_that_are_named_are_asked_for(refloat: Refloat, daemon: Daemon) -> None:
+    socket = daemon({"status": answers(lambda asked: [{**GOOD, "node": asked["nodes"]}])}).path
+
+    assert json.loads(refloat("status", "n[1-2]", "--json", "--socket", socket).out)[0]["node"] == "n[1-2]"
+
+
+def test_an_agent_tells_of_its_node_and_its_checks(refloat: Refloat, daemon: Daemon) -> None:
+    check = {"check": "scratch", "status": "FAILED", "message": "[not] mounted", "at_s": 1.0, "duration_s": 0.002}
+    answer = {"node": "n1", "report": SICK["report"], "slurm": SICK["slurm"], "permit": None, "checks": [check]}
+
+    ended = refloat("status", "--socket", daemon({"status": answers(answer)}).path)
+
+    assert ended.status == 1
+    assert "1 node: 1 unhealthy" in ended.out
+    assert "scratch   FAILED   2 ms   [not] mounted" in ended.out
+
+
+def test_on_a_compute_node_the_agent_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "AGENT", tmp_path / "agent.sock")
+    monkeypatch.setattr(asking, "COORDINATOR", tmp_path / "coordinator.sock")
+    assert asking.either(None) == asking.COORDINATOR
+
+    (tmp_path / "agent.sock").touch()
+    assert asking.either(None) == asking.AGENT
+
+    (tmp_path / "coordinator.sock").touch()
+    assert asking.either(None) == asking.COORDINATOR
+
+
+def test_why_says_its_sentence_and_what_it_is_drawn_from(refloat: Refloat, daemon: Daemon) -> None:
+    answer = {"sentence": "n1 waits for [a] permit", "lines": ["Slurm: IDLE+DRAIN", "agent: online"]}
+    socket = daemon({"why": answers(lambda asked: {**answer, "node": asked["node"]})}).path
+
+    assert (
+        refloat("why", "n1", "--socket", socket).out
+        == "n1 waits for [a] permit\n  Slurm: IDLE+DRAIN\n  agent: online\n"
+    )
+    assert json.loads(refloat("why", "n1", "--socket", socket, "--json").out) == {**answer, "node": "n1"}
+
+
+def an_event(name: str) -> Event:
+    return Event(id=name, node="n1", at_ns=10**18, kind=EventKind.HOLD, title="Held", message="[why]", duration_s=65)
+
+
+def test_events_are_listed_with_what_was_asked(refloat: Refloat, daemon: Daemon) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def handle(arguments: dict[str, Any]) -> list[Event]:
+        asked.append(arguments)
+        return [an_event("e1")]
+
+    socket = daemon({"events": handle}).path
+
+    ended = refloat("events", "n1", "--since", "2001-09-09", "--limit", "5", "--socket", socket)
+
+    assert asked == [{"nodes": "n1", "limit": 5, "since": 999993600.0}]
+    assert "2001-09-09 01:46:40   n1     hold   Held: [why] (1m05s)" in ended.out
+
+
+def test_following_tells_the_past_and_then_the_new_without_repeating(refloat: Refloat, daemon: Daemon) -> None:
+    async def follow(_: dict[str, Any]) -> AsyncIterator[Event]:
+        for name in ("e2", "e3"):
+            yield an_event(name)
+
+    past = [an_event("e1"), an_event("e2")]
+    socket = daemon({"events": answers(past), "events_follow": follow}).path
+
+    ended = refloat("events", "--follow", "--json", "--socket", socket)
+
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == ["e1", "e2", "e3"]
+
+
+def test_following_listens_before_it_asks_for_the_past(daemon: Daemon) -> None:
+    listens = asyncio.Event()
+    order: list[str] = []
+
+    async def follow(_: dict[str, Any]) -> AsyncIterator[Event]:
+        order.append("follow")
+        listens.set()
+        yield an_event("new")
+
+    async def events(_: dict[str, Any]) -> list[Event]:
+        await asyncio.wait_for(listens.wait(), 5)
+        order.append("events")
+        return []
+
+    socket = daemon({"events": events, "events_follow": follow}).path
+
+    async def told() -> list[str]:
+        return [event["id"] async for event in following.events(socket, {})]
+
+    assert asyncio.run(told()) == ["new"]
+    assert order == ["follow", "events"]
