@@ -276,12 +276,12 @@ class Loop:
         changed: dict[str, Wave] = {}
         told: list[Event] = []
         orders: list[Mark | GiveBack] = []
-        current = dict(self.waves)
+        before = self.waves
+        current = dict(before)
         for wave in list(current.values()):
             after, decisions = wave_moves.decide(wave, self.world(wave, current), now)
-            current[wave.id] = after
             if after != wave:
-                changed[wave.id] = after
+                current[wave.id] = changed[wave.id] = after
             told += [self._stamped(d.event) for d in decisions if isinstance(d, Tell)]
             orders += [d for d in decisions if not isinstance(d, Tell)]
         if changed or told:
@@ -289,7 +289,7 @@ class Loop:
             self._announce(told)
         self.waves = {wave.id: wave for wave in current.values() if not wave.is_ended}
         for wave in current.values():
-            self._log_change(wave) if wave.id in changed else None
+            self._log_move(before[wave.id], wave)
             self._publish_report(wave)
         return [order for order in orders if self._is_due(order)]
 
@@ -319,9 +319,12 @@ class Loop:
             self._forget_tries(wave.id)
         return report
 
-    def _log_change(self, wave: Wave) -> None:
+    def _log_move(self, before: Wave, wave: Wave) -> None:
+        if before is wave:
+            return
         counts = {str(turn): count for turn, count in self.report(wave).counts.items()}
-        log.info("wave_moved", wave=wave.id, state=wave.state, why=wave.why, **counts)
+        if before.state is not wave.state or self.report(before).counts != self.report(wave).counts:
+            log.info("wave_moved", wave=wave.id, state=wave.state, why=wave.why, **counts)
 
     def _say_trouble(self, why: str) -> None:
         if why and not self.trouble:

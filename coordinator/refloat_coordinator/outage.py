@@ -29,6 +29,7 @@ _OUT_FLAGS: Final[Mapping[str, str]] = {
     "NO_RESPOND": "not responding",
 }
 _SILENT: Final = frozenset({"NOT_RESPONDING", "NO_RESPOND", "UNKNOWN"})
+_REASONED: Final = frozenset({"DOWN", "DRAIN", "FAIL", "FAILING", "REBOOT_ISSUED", "REBOOT_REQUESTED"})
 _SHOWN: Final = 60
 
 
@@ -43,7 +44,8 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     flags = frozenset(view.flags)
     word = next((words for flag, words in _OUT_FLAGS.items() if flag in flags), "")
     if word:
-        return _with_reason(word, view.reason)
+        # A node that is not held may still show the reason of an earlier time (facts/slurm.md, trap 2).
+        return _with_reason(word, view.reason) if flags & _REASONED else word
     if states.is_drain_set(flags) and not isinstance(reasons.parse(view.reason, dialect), Trigger):
         return _with_reason("drained" if states.is_drained(flags) else "draining", view.reason)
     return ""

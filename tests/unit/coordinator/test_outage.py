@@ -16,6 +16,7 @@ from refloat_coordinator import outage
         ("IDLE+DRAIN", "reboot wave=w1", ""),
         ("IDLE+DRAIN", "reboot : Not responding", ""),
         ("IDLE+DRAIN+NOT_RESPONDING", "reboot", "not responding: reboot"),
+        ("IDLE+NOT_RESPONDING", "rebooting refloat=old", "not responding"),  # just resumed; the reason is a stale one
         ("DOWN+DRAIN", "rebooting refloat=c1", "down: rebooting refloat=c1"),
         ("IDLE+DRAIN", "rebooting refloat=c1", "drained: rebooting refloat=c1"),
         ("IDLE+DRAIN", "bad DIMM", "drained: bad DIMM"),
