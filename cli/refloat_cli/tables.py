@@ -14,7 +14,7 @@ from rich.text import Text
 from refloat_cli.durations import short, stamp
 from refloat_cli.views import head, natural, phase_of, task, view_of
 from refloat_contract.messages import Event, NodeReport, WaveReport, WaveSpec
-from refloat_contract.words import Phase, Status, Verdict
+from refloat_contract.words import EventKind, Phase, Status, Verdict
 
 _VERDICTS: Final[Mapping[Verdict, str]] = {
     Verdict.HEALTHY: "green",
@@ -26,6 +26,8 @@ _STATUSES: Final[Mapping[Status, str]] = {
     Status.FAILED: "bold red",
     Status.UNKNOWN: "yellow",
 }
+
+_OUT: Final = frozenset({"DRAIN", "DOWN", "FAIL"})
 
 
 def now() -> float:
@@ -52,19 +54,22 @@ def nodes(found: Sequence[Mapping[str, Any]], at: float) -> RenderableType:
 def _node(one: Mapping[str, Any], at: float) -> list[Text]:
     report = report_of(one)
     slurm = one.get("slurm") or {}
-    flags = Text("+".join(slurm.get("flags", ())) or "unknown")
-    name = Text(one["node"])
+    name, flags = Text(one["node"]), Text("+".join(slurm.get("flags", ())) or "unknown")
+    # On a node that is in service Slurm still shows the reason of its last drain.
+    reason = slurm.get("reason", "") if _OUT.intersection(slurm.get("flags", ())) else ""
     if report is None:
-        return [name, flags, Text("no agent", "bright_black"), Text(), Text(), Text(slurm.get("reason", ""))]
-    is_online = one.get("online", True)
-    phase = Text(report.phase.value, "" if report.phase is Phase.IN_SERVICE else "bold cyan")
-    if report.phase is Phase.HELD:
-        phase.stylize("bold red")
-    if not is_online:
-        phase = Text("agent away", "yellow")
+        return [name, flags, Text("no agent", "bright_black"), Text(), Text(), Text(reason)]
     since = short(at - report.since) if report.since and report.phase is not Phase.IN_SERVICE else ""
     health = Text(report.verdict.value, _VERDICTS[report.verdict])
-    return [name, flags, phase, Text(since), health, Text(_why(report, slurm.get("reason", "")))]
+    phase = _phase(report.phase, is_online=one.get("online", True))
+    return [name, flags, phase, Text(since), health, Text(_why(report, reason))]
+
+
+def _phase(phase: Phase, *, is_online: bool) -> Text:
+    styles = {Phase.IN_SERVICE: "", Phase.HELD: "bold red"}
+    text = Text(phase.value, styles.get(phase, "bold cyan"))
+    # A node that reboots has no agent for a while: its last word still tells most.
+    return text if is_online else text.append(", away", "yellow")
 
 
 def _why(report: NodeReport, reason: str) -> str:
@@ -88,12 +93,10 @@ def count(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _kind(one: Mapping[str, Any]) -> str:
     report = report_of(one)
+    if report is not None and report.phase is not Phase.IN_SERVICE:
+        return "held" if report.phase is Phase.HELD else "under way"
     if report is None or not one.get("online", True):
         return "without agent"
-    if report.phase is Phase.HELD:
-        return "held"
-    if report.phase is not Phase.IN_SERVICE:
-        return "under way"
     return "unhealthy" if report.verdict is Verdict.UNHEALTHY else "in service"
 
 
@@ -200,5 +203,6 @@ def event_line(given: Mapping[str, Any]) -> str:
 
 
 def _told(event: Event) -> str:
-    took = f" ({short(event.duration_s)})" if event.duration_s else ""
+    says_it_already = event.kind is EventKind.PHASE_ENTERED
+    took = f" ({short(event.duration_s)})" if event.duration_s and not says_it_already else ""
     return f"{event.title}: {event.message}{took}" if event.title else f"{event.message}{took}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +35,8 @@ _BAR: Final[Mapping[Turn, tuple[str, str]]] = {
 _ENDED: Final = frozenset({WaveState.DONE, WaveState.FAILED, WaveState.ABORTED})
 _ROWS: Final = 16
 _NAME_AT_MOST: Final = 24
+_GAP: Final = 2
+_JUSTIFY: Final[tuple[JustifyMethod, ...]] = ("left", "left", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class WaveView:
     def is_ended(self) -> bool:
         """Whether nothing more will happen."""
         return self.report.state in _ENDED
+
+    @property
+    def why(self) -> str:
+        """Why the wave is as it is; nothing where it ended with held nodes, which say it better themselves."""
+        return "" if self.is_ended and self.counts[Turn.HELD] else self.report.why
 
     @property
     def is_good(self) -> bool:
@@ -81,7 +88,7 @@ def render(view: WaveView, now: float, width: int, rows: int = _ROWS) -> Rendera
     parts: list[RenderableType] = [head(view, now, width)]
     under_way = view.at_turn(Turn.MARKED)
     if under_way:
-        parts += [Text(), _under_way(under_way, now, rows)]
+        parts += [Text(), _under_way(under_way, now, width, rows)]
     held = view.at_turn(Turn.HELD)
     if held:
         parts += [Text(), Text("held, and waiting for you", style="bold red"), _held(held, rows)]
@@ -92,7 +99,7 @@ def render(view: WaveView, now: float, width: int, rows: int = _ROWS) -> Rendera
 
 def head(view: WaveView, now: float, width: int) -> RenderableType:
     """The wave without its nodes: what it is, how far it is, what it waits for."""
-    why = [Text(view.report.why, style="yellow")] if view.report.why else []
+    why = [Text(view.why, style="yellow")] if view.why else []
     return Constrain(Group(_title(view, now, width), bar(view.counts, width), _counts(view), *why), width)
 
 
@@ -170,14 +177,18 @@ _COUNTED: Final = {
 }
 
 
-def _under_way(nodes: Sequence[WaveNode], now: float, rows: int) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(width=_name_width(nodes), no_wrap=True, overflow="ellipsis")
-    table.add_column(width=max(len(phase) for phase in Phase), no_wrap=True, style="cyan")
-    table.add_column(width=6, justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+def _under_way(nodes: Sequence[WaveNode], now: float, width: int, rows: int) -> RenderableType:
+    widths = (_name_width(nodes), max(len(phase) for phase in Phase), 6)
+    table = Table.grid(padding=(0, _GAP))
+    for columns, justify, style in zip(widths, _JUSTIFY, ("", "cyan", ""), strict=True):
+        table.add_column(width=columns, justify=justify, style=style, no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True)
+    # Cut here: a table that is too wide takes it from all columns.
+    left_for_why = max(1, width - sum(widths) - _GAP * len(widths))
     for node in nodes[:rows]:
-        table.add_row(Text(node.node), phase_of(node), short(now - node.since), Text(node.why))
+        why = Text(node.why)
+        why.truncate(left_for_why, overflow="ellipsis")
+        table.add_row(Text(node.node), phase_of(node), short(now - node.since), why)
     left = nodes[rows:]
     if not left:
         return table
@@ -242,8 +253,8 @@ def summary(view: WaveView, now: float) -> Text:
         (report.state.value, _STATES[report.state]),
         f" after {short(elapsed(report, now))}: {', '.join(told)}",
     )
-    if report.why:
-        text.append(f"\n{report.why}", "yellow")
+    if view.why:
+        text.append(f"\n{view.why}", "yellow")
     for node in view.at_turn(Turn.HELD):
         text.append(f"\n{_line(node)}")
     return text

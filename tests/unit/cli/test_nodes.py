@@ -32,7 +32,7 @@ def answers(answer: Any) -> Handler:
 GOOD = a_node("n1")
 HELD = a_node("n2", Phase.HELD, why="[x] is not mounted")
 SICK = a_node("n3", verdict=Verdict.UNHEALTHY, failing=(Failure(check="scratch", message="not mounted"),))
-AWAY = {**a_node("n4"), "online": False}
+AWAY = {**a_node("n4"), "online": False, "slurm": SlurmView(node="n4", epoch=1, seq=1, flags=("IDLE",), reason="old")}
 NEVER = {"node": "n5", "online": False, "report": None, "slurm": None}
 
 
@@ -44,7 +44,7 @@ def test_status_has_a_line_for_each_node(refloat: Refloat, daemon: Daemon) -> No
     assert lines["n2"].startswith("IDLE+DRAIN HELD ")
     assert lines["n2"].endswith("HEALTHY [x] is not mounted")
     assert lines["n3"] == "IDLE+DRAIN IN_SERVICE UNHEALTHY scratch: not mounted"
-    assert lines["n4"] == "IDLE+DRAIN agent away HEALTHY a reason"
+    assert lines["n4"] == "IDLE IN_SERVICE, away HEALTHY"
     assert lines["n5"] == "unknown no agent"
     assert ended.out.endswith("5 nodes: 2 without agent, 1 in service, 1 held, 1 unhealthy\n")
 

@@ -84,6 +84,15 @@ def test_many_nodes_fit_a_small_terminal() -> None:
     assert shown[-1] == "and 496 more: 248 DRAINING, 248 MOUNTING"
 
 
+def test_a_long_reason_is_cut_and_nothing_else() -> None:
+    width = 60
+    nodes = (WaveNode(node="n1", turn=Turn.MARKED, since=NOW, phase=Phase.UNMOUNTING, why="x" * 200),)
+
+    last = text_of(render(replace(a_view(), nodes=nodes), NOW, width), width).split("\n")[-1]
+
+    assert last == "n1    UNMOUNTING      0s  " + "x" * (width - 27) + "…"
+
+
 def test_names_and_reasons_are_data_not_markup() -> None:
     nodes = (WaveNode(node="n1", turn=Turn.MARKED, since=NOW, phase=Phase.DRAINING, why="[red]job[/red] [/] runs"),)
 
@@ -124,12 +133,20 @@ def test_a_log_gets_a_line_for_each_change_and_no_other() -> None:
 
 
 def test_the_summary_counts_and_names_the_held() -> None:
-    view = a_view(WaveState.FAILED)
+    view = a_view(WaveState.FAILED, why="1 held: n4")
     ended = replace(view, report=view.report.model_copy(update={"ended_at": NOW - 100}))
 
     assert summary(ended, NOW).plain == (
         "wave w1 failed after 1m40s: 3 of 12 nodes done, 3 under way, 4 to come, 1 skipped, 1 held\n"
         "n4 held: /scratch is not mounted from the right source: it is fs2:/scratch, and should be fs1:/scratch"
+    )
+
+
+def test_the_summary_says_why_where_no_node_says_it() -> None:
+    report = WaveReport(id="w1", spec=SPEC, state=WaveState.ABORTED, why="by root", started_at=NOW - 5, ended_at=NOW)
+
+    assert summary(WaveView(report, (WaveNode(node="n1", turn=Turn.WAITING),)), NOW).plain == (
+        "wave w1 aborted after 5s: 0 of 1 nodes done, 1 to come\nby root"
     )
 
 
