@@ -82,15 +82,44 @@ def _doubtful(cycle: Cycle, hint: SlurmFacts | None, policy: Policy) -> bool:
 def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     """The next state and actions of a node that is in a cycle."""
     cycle = cycle_of(state)
+    if (why := _unconfigured(cycle, policy)) is not None:
+        return end(state, seen, policy, Outcome.CANCELLED, why)
     if seen.slurm is not None and seen.slurm.fresh:
         who = _ended_by_others(cycle, seen.slurm.view, policy)
         if who is not None:
             return end(state, seen, policy, Outcome.CANCELLED, who)
+    cycle = _stop_the_clock(cycle, seen, policy)
+    state = replace(state, cycle=cycle)
+    if not policy.acts:
+        return Decision(state, (), f"observing only: a cycle stands in {cycle.phase}")
     if any(_has_run(outcome, cycle) for outcome in seen.outcomes):
         # Kept whatever else is seen now: what ran once is not run again because slurmctld was slow this very second.
         cycle = replace(cycle, ran=True)
         state = replace(state, cycle=cycle)
     return _PHASES[cycle.phase](state, cycle, seen, policy)
+
+
+def _unconfigured(cycle: Cycle, policy: Policy) -> str | None:
+    """Why this cycle, begun under another configuration, cannot be gone on with; None while it can."""
+    recipe = policy.recipes.get(cycle.recipe)
+    if recipe is None:
+        return f"the configuration no longer has the recipe {cycle.recipe!r}"
+    if cycle.phase is not Phase.HELD and cycle.phase not in recipe.phases:
+        return f"the recipe {cycle.recipe!r} no longer has the phase {cycle.phase}"
+    return None
+
+
+_ASKS_SLURM: Final = _UNSAFE_PHASES | {Phase.DRAINING, Phase.RESUMING}
+
+
+def _stop_the_clock(cycle: Cycle, seen: Observation, policy: Policy) -> Cycle:
+    """Let no deadline run out on a phase that has to ask Slurm while Slurm cannot be asked."""
+    blind = seen.slurm is None or bool(seen.slurm_error) or "UNKNOWN" in seen.slurm.view.flags
+    if not policy.acts or (blind and cycle.phase in _ASKS_SLURM):
+        return cycle if cycle.paused_s is not None else replace(cycle, paused_s=seen.now_s)
+    if cycle.paused_s is None:
+        return cycle
+    return replace(cycle, paused_s=None, entered_s=cycle.entered_s + max(0.0, seen.now_s - cycle.paused_s))
 
 
 def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
@@ -117,7 +146,9 @@ def _ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None
             if same and _trigger_still_stands(cycle, policy):
                 return None
             return f"the node was asked for a cycle anew{by}: {view.reason}"
-        case reasons.Progress(word, cycle_id) if word.trigger == cycle.trigger and cycle_id in {"", cycle.id}:
+        case reasons.Progress(word, cycle_id) if word.trigger == cycle.trigger and cycle_id == cycle.id:
+            return None
+        case reasons.Progress(word, "") if word.trigger == cycle.trigger and _may_be_bare(cycle):
             return None
         case reasons.Hold(_, cycle_id) if cycle.phase is Phase.HELD and cycle_id == cycle.id:
             return None
@@ -125,7 +156,17 @@ def _ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None
             return f"the reason was changed{by} to {view.reason!r}"
 
 
+def _may_be_bare(cycle: Cycle) -> bool:
+    """Whether this cycle may have been adopted from the bare word of the old script, which never goes before MOUNTING.
+
+    In any earlier phase, and after our hold was shown, that word says that the old script is at work: not ours.
+    """
+    return cycle.phase in {Phase.MOUNTING, Phase.CHECKING, Phase.RESUMING, Phase.HELD} and not cycle.hold_shown
+
+
 def _without_drain(cycle: Cycle, view: NodeView) -> str | None:
+    if cycle.phase is Phase.HELD and cycle.undrained and not cycle.hold_shown:
+        return "the node came back to service" if states.is_in_service(view.flags) else None
     if cycle.phase is not Phase.RESUMING:
         return "the node was resumed in Slurm"
     ours = view.reason.startswith("Node unexpectedly rebooted") or cycle.id in view.reason
@@ -179,8 +220,8 @@ def _busy(seen: Observation, flags: frozenset[str]) -> str:
 def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: str) -> Decision:
     """Leave the cycle: the record gets the end, the permit is given back, and what was taken down is put back."""
     cycle = cycle_of(state)
-    recipe = policy.recipes[cycle.recipe]
-    if outcome is Outcome.DONE:
+    recipe = policy.recipes.get(cycle.recipe)
+    if outcome is Outcome.DONE and recipe is not None:
         title, message = recipe.ending
         kind = EventKind.RESUMED
     else:
@@ -195,9 +236,19 @@ def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: 
         ended_at=seen.wall_ns / 1e9,
         why=why,
     )
-    touched = outcome is Outcome.CANCELLED and cycle.phase not in {Phase.DRAINING, Phase.RESUMING}
-    state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched)
+    # An administrator may have resumed the node before all was up: then it is brought up now.
+    touched = cycle.phase is not Phase.DRAINING and (outcome is Outcome.CANCELLED or not _is_up(seen))
+    # A drain that stood before ours stands on beneath the next trigger; `in_service` forgets it once DRAIN is gone.
+    prior = cycle.prior if outcome is Outcome.CANCELLED else ""
+    state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched, prior=prior)
     return Decision(state, (ReleasePermit(cycle.id),), why)
+
+
+def _is_up(seen: Observation) -> bool:
+    """Whether all storage is mounted rightly and all services are active; unknown is no."""
+    if seen.storage is None or seen.services is None:
+        return False
+    return all(storage.right for storage in seen.storage) and all(service.active for service in seen.services)
 
 
 def _duration(cycle: Cycle, seen: Observation) -> float:
@@ -208,7 +259,9 @@ def hold(state: State, seen: Observation, policy: Policy, sentence: str) -> Deci
     """Stop the cycle and wait for a human: in the reason, in `refloat why`, in the record."""
     cycle = cycle_of(state)
     sentence = reasons.one_line(sentence)
-    state = enter(replace(state, cycle=replace(cycle, hold=sentence)), Phase.HELD, seen.now_s)
+    undrained = cycle.phase is Phase.RESUMING and seen.slurm is not None and "DRAIN" not in seen.slurm.view.flags
+    held = replace(cycle, hold=sentence, undrained=undrained)
+    state = enter(replace(state, cycle=held), Phase.HELD, seen.now_s)
     return Decision(record.note(state, seen, policy, EventKind.HOLD, "Node held", sentence), (), sentence)
 
 
@@ -233,6 +286,8 @@ def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
         return Decision(state, (), why)
     granted, actions, why = permit(seen, policy, Purpose.CYCLE, cycle.id, cycle.recipe, cycle.wave)
     if not granted:
+        if _overdue(cycle, seen, policy):
+            return hold(state, seen, policy, f"drained, but without leave to go on: {why}")
         return Decision(_note_denial(state, seen, policy, why), actions, why)
     if policy.has_coordinator and seen.permit.granted == cycle.id:
         state = record.note(
@@ -268,7 +323,7 @@ def permit(
 
 
 def _overdue(cycle: Cycle, seen: Observation, policy: Policy) -> bool:
-    deadline_s = policy.deadlines_s.get(cycle.phase, 0.0)
+    deadline_s = policy.deadlines_s.get(cycle.phase, 0.0) if cycle.paused_s is None else 0.0
     return deadline_s > 0 and seen.now_s - cycle.entered_s > deadline_s
 
 
@@ -302,10 +357,15 @@ def _work(  # the shape of every phase that acts until its goal is met
 
 
 def _guarded(phase: "_PhaseFunction") -> "_PhaseFunction":
-    """A phase that could harm a job: nothing is done, and no deadline runs out, while the node is not proven empty."""
+    """A phase that could harm a job: nothing is done while the node is not proven empty.
+
+    Not being able to tell stops the clock; what can be told and does not go away is held in the end.
+    """
 
     def guarded(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
         if (why := unsafe(seen)) is not None:
+            if _overdue(cycle, seen, policy):
+                return hold(state, seen, policy, f"{cycle.phase} cannot go on: {why}")
             return Decision(state, (), why)
         return phase(state, cycle, seen, policy)
 
@@ -441,7 +501,8 @@ def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if "DRAIN" not in view.flags and "DOWN" not in view.flags:
         if states.is_in_service(view.flags):
             return end(state, seen, policy, Outcome.DONE, "")
-        return Decision(state, (), f"resumed; Slurm still shows {states.text(view.flags)}")
+        why = f"resumed; Slurm still shows {states.text(view.flags)}"
+        return hold(state, seen, policy, why) if _overdue(cycle, seen, policy) else Decision(state, (), why)
     if (why := _unproven(seen)) is not None:
         if _overdue(cycle, seen, policy):
             return hold(state, seen, policy, why)
@@ -456,13 +517,23 @@ def _unproven(seen: Observation) -> str | None:
         return "storage is not mounted as it should be"
     if seen.services is None or not all(service.active for service in seen.services):
         return "starting services"
-    if seen.slurm is not None and states.is_foreign_operation(seen.slurm.view.flags):
-        return "Slurm itself is rebooting or powering the node; standing back"
+    if seen.slurm is not None and (why := not_resumable(seen.slurm.view)) is not None:
+        return why
     if seen.health.raw_failing:
         return f"check {seen.health.raw_failing[0].check} fails: {seen.health.raw_failing[0].message}"
     if not seen.registered:
         return "waiting for slurmd to register this boot"
     return None
+
+
+def not_resumable(view: NodeView) -> str | None:
+    """Why a node that Slurm shows like this had better not be resumed now."""
+    if states.is_foreign_operation(view.flags):
+        return f"Slurm itself is rebooting or powering the node ({states.text(view.flags)}); standing back"
+    if unknown := states.unknown_flags(view.flags):
+        return f"Slurm shows {'+'.join(sorted(unknown))}, which this release does not know"
+    # For some seconds after its start slurmctld shows UNKNOWN and refuses RESUME.
+    return None if states.has_known_base(view.flags) else f"Slurm shows {states.text(view.flags)}"
 
 
 def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -472,7 +543,7 @@ def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Deci
     if isinstance(reason, reasons.Hold):
         return Decision(replace(state, cycle=replace(cycle, hold_shown=True)), (), cycle.hold)
     # No attempts are counted: a hold that cannot be written yet (slurmctld away) is written when it can be.
-    if any(isinstance(outcome.action, WriteReason) and outcome.error for outcome in seen.outcomes):
+    if any(isinstance(outcome.action, WriteReason) for outcome in seen.outcomes):
         cycle = replace(cycle, retry_s=seen.now_s + policy.retry_s)
         state = replace(state, cycle=cycle)
     if seen.now_s < cycle.retry_s:

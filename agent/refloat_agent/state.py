@@ -109,6 +109,10 @@ class Cycle:
     announced: bool = False
     """The record has been told that the node is being serviced."""
     hold: str = ""
+    undrained: bool = False
+    """The hold came when Slurm had taken the node back already (and lost it): the hold has to drain it again."""
+    paused_s: float | None = None
+    """Since when Slurm cannot be asked; that time counts for no deadline."""
     hold_shown: bool = False
     """Slurm has shown our hold: whatever stands there later, somebody else wrote."""
 
@@ -143,8 +147,12 @@ class State:
     """Under which name a permit for a health drain is asked for; empty while none is wanted."""
     health_drained: bool = False
     """The record has been told of a health drain that still stands."""
+    health_since_s: float = 0.0
+    """When that drain was seen: only looks made after it may lift it."""
     health_retry_s: float = 0.0
-    """Before this, nothing more is written to Slurm about health."""
+    """Before this, no drain for health is tried again, its reason is not rewritten, and no checks are run for it."""
+    health_resume_s: float = 0.0
+    """Before this, no health drain is lifted: a check that flaps must not make the node flap."""
     restore_attempts: int = 0
     seq: int = 0
     last_ns: int = 0
@@ -168,5 +176,5 @@ def enter(state: State, phase: Phase, now_s: float) -> State:
     """The state with its cycle in another phase, all counters of the old one forgotten."""
     if state.cycle is None:
         raise AssertionError("only a cycle has phases")
-    cycle = replace(state.cycle, phase=phase, entered_s=now_s, attempts=0, retry_s=0.0, trouble="")
+    cycle = replace(state.cycle, phase=phase, entered_s=now_s, attempts=0, retry_s=0.0, trouble="", paused_s=None)
     return replace(state, cycle=cycle)

@@ -34,8 +34,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put the end of every journal beside a failed lab test."""
     report = yield
-    lab = getattr(item, "funcargs", {}).get("lab")
-    if report.failed and isinstance(lab, Lab):
+    labs = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Lab)]
+    for lab in labs if report.failed else ():
         for name in (CONTROLLER, *lab.names()):
             try:
                 text = lab.journal(name, "--lines", JOURNAL_LINES)

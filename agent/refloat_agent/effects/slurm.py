@@ -59,8 +59,8 @@ class AgentSlurm:
         if beat is None or view is None or not (beat.online and beat.slurm_ok and view.known):
             return None
         age_s = self.clock.boottime_s() - self._heartbeat_s
-        same = view.epoch == beat.epoch and view.seq <= beat.seq
-        return age_s if same and age_s <= FEED_PERIODS * beat.period_s else None
+        # A view comes before the heartbeat of the read that saw it, so its seq may be the higher one.
+        return age_s if view.epoch == beat.epoch and age_s <= FEED_PERIODS * beat.period_s else None
 
     def latest(self) -> SlurmFacts | None:
         """The newest view at hand."""
