@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check a command's exit status and output."""
 
-from fnmatch import fnmatchcase
 from typing import Final
 
 from pydantic import Field, field_validator
 
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
+from refloat_checks.nhc.match import MatchString, matches
 from refloat_service import commands
 from refloat_service.commands import Completed
 
@@ -24,7 +24,9 @@ class CommandLimits(Limits):
 
     argv: tuple[str, ...] = Field(min_length=1, description="The program and its arguments; never a shell line.")
     exit_status: int = Field(0, ge=0, le=255, description="The exit status that means all is well.")
-    output: str | None = Field(None, description="Glob that at least one line of its standard output must match.")
+    output: MatchString | None = Field(
+        None, description="Match string that at least one line of its standard output must match."
+    )
 
     @field_validator("argv")
     @classmethod
@@ -47,7 +49,7 @@ def judge(done: Completed, limits: CommandLimits, name: str) -> Finding:
             return unknown(name, f"{program} {reason}")
         said = f": {done.complaint}" if (done.stdout + done.stderr).strip() else ""
         return failed(name, f"{program} ended with {done.returncode} (should be {limits.exit_status}){said}")
-    if limits.output is not None and not any(fnmatchcase(line, limits.output) for line in done.stdout.splitlines()):
+    if limits.output is not None and not any(matches(limits.output, line) for line in done.stdout.splitlines()):
         return failed(name, f"{program} printed no line like {limits.output}")
     return passed(name, f"{program} ended with {done.returncode}")
 

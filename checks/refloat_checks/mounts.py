@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that a filesystem is mounted: from the right source, of the right type, with the right options."""
 
-from fnmatch import fnmatchcase
-
 from pydantic import Field
 
 from refloat_checks.api import AbsolutePath, Finding, Limits, failed, passed
 from refloat_checks.facts import Facts
+from refloat_checks.nhc.match import MatchString, matches
 from refloat_checks.proc import Mount, mount_at
 
 
@@ -14,8 +13,8 @@ class MountLimits(Limits):
     """What must be mounted where."""
 
     path: AbsolutePath = Field(description="Mount point, as the mount table spells it.")
-    source: str | None = Field(None, description="Glob that the mounted source (device, export) must match.")
-    fstype: str | None = Field(None, description="Glob that the filesystem type must match, as in `nfs*`.")
+    source: MatchString | None = Field(None, description="Match string for the mounted source (device, export).")
+    fstype: MatchString | None = Field(None, description="Match string for the filesystem type, as in `nfs*`.")
     options: tuple[str, ...] = Field(
         (), description="Options that must be set, as in `rw` or `nosuid`; `!option`: must not be set."
     )
@@ -38,9 +37,9 @@ def judge(mounts: tuple[Mount, ...], limits: MountLimits, name: str) -> Finding:
 
 def _complaints(mount: Mount, limits: MountLimits) -> list[str]:
     wrong = []
-    if limits.source is not None and not fnmatchcase(mount.source, limits.source):
+    if limits.source is not None and not matches(limits.source, mount.source):
         wrong.append(f"is mounted from {mount.source} (should be {limits.source})")
-    if limits.fstype is not None and not fnmatchcase(mount.fstype, limits.fstype):
+    if limits.fstype is not None and not matches(limits.fstype, mount.fstype):
         wrong.append(f"has type {mount.fstype} (should be {limits.fstype})")
     for option in limits.options:
         unwanted = option.startswith("!")

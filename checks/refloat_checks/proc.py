@@ -15,7 +15,10 @@ _KTHREADD: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Where the facts are read: the running system by default, a fixture or an offline tree else."""
+    """Where the facts are read: the running system by default, a fixture or an offline tree else.
+
+    The pool of helpers, which alone touches files outside proc and sys, is made with the same `root`.
+    """
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")

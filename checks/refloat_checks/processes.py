@@ -2,13 +2,13 @@
 """Check that a process runs: by name, first argument or whole command line, and by owner."""
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
+from refloat_checks.nhc.match import MatchString, matches
 from refloat_checks.proc import Process
 
 _COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)
@@ -18,8 +18,12 @@ class ProcessLimits(Limits):
     """Which process must run; what is given of `process`, `argv0`, `pattern` and `user` must all fit."""
 
     process: str | None = Field(None, description="Program name, as in `slurmd`: what pgrep or ps -C would find.")
-    argv0: str | None = Field(None, description="Glob for the first word of its title, as in `*/slurmd`.")
-    pattern: str | None = Field(None, description="Glob for its whole command line, as in `*java*-Dname=x*`.")
+    argv0: MatchString | None = Field(
+        None, description="Match string for the first word of its title, as in `*/slurmd`."
+    )
+    pattern: MatchString | None = Field(
+        None, description="Match string for its whole command line, as in `*-Dname=x*`."
+    )
     user: str | None = Field(None, description="Its owner, by name or number. Without it anybody's process counts.")
     min_count: int = Field(1, ge=0, description="Least number of such processes.")
     max_count: int | None = Field(None, ge=0, description="Largest number of such processes; 0: none may run.")
@@ -50,8 +54,8 @@ def _fits(process: Process, limits: ProcessLimits, uid: int | None) -> bool:
         process.is_alive
         and (uid is None or process.uid == uid)
         and (limits.process is None or _is_named(process, limits.process))
-        and (limits.argv0 is None or fnmatchcase(process.argv0, limits.argv0))
-        and (limits.pattern is None or fnmatchcase(process.cmdline, limits.pattern))
+        and (limits.argv0 is None or matches(limits.argv0, process.argv0))
+        and (limits.pattern is None or matches(limits.pattern, process.cmdline))
     )
 
 

@@ -123,8 +123,9 @@ async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
 
 
 async def _guarded(facts: Facts, spec: CheckSpec, look: Look) -> Finding:
+    deadline = asyncio.timeout(spec.deadline_s)
     try:
-        async with asyncio.timeout(spec.deadline_s) as deadline:
+        async with deadline:
             return _tidy(await look(facts, spec.limits, spec.name), spec)
     except TimeoutError as error:
         if not deadline.expired():

@@ -76,8 +76,9 @@ async def test_a_probe_is_keyed_by_the_mount_that_could_hang(facts: Facts, path:
 async def test_an_offline_tree_is_looked_at_from_its_own_root(roots: Roots, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("bob:x:1234:1::/:/bin/sh\n")
-    pool = ProbePool(root=tmp_path)
-    facts = source(roots, pool)()
+    offline = Roots(roots.proc, roots.sys, tmp_path)
+    pool = ProbePool(root=offline.root)
+    facts = source(offline, pool)()
 
     stat, uid = await facts.stat("/etc/passwd"), await facts.uid("bob")
     await pool.aclose()

@@ -20,6 +20,8 @@ TABLE = (
     [
         ({"path": "/home"}, Status.OK, "nfs1:/export/home"),
         ({"path": "/home", "source": "nfs1:*", "fstype": "nfs*", "options": ["rw", "nosuid"]}, Status.OK, "nfs4"),
+        ({"path": "/home", "source": "/^nfs[0-9]:/"}, Status.OK, "nfs1"),
+        ({"path": "/home", "fstype": "!@(nfs|nfs4)"}, Status.FAILED, "type nfs4 (should be !@(nfs|nfs4))"),
         ({"path": "/scratch"}, Status.FAILED, "nothing is mounted on /scratch"),
         ({"path": "/hom"}, Status.FAILED, "nothing is mounted on /hom"),
         ({"path": "/home", "source": "nfs2:*"}, Status.FAILED, "nfs1:/export/home (should be nfs2:*)"),

@@ -33,6 +33,7 @@ def test_a_table_becomes_a_check() -> None:
         ({"path": "scratch"}, "check 'scratch': path = 'scratch': String should match pattern '^/'"),
         ({"deadline_s": 0}, "check 'scratch': deadline_s = 0: Input should be greater than 0"),
         ({"severity": "fatal"}, "check 'scratch': severity = 'fatal': Input should be 'drain' or 'warn'"),
+        ({"fstype": "/nfs(/"}, "check 'scratch': fstype = '/nfs(/': column 5: this '(' is never closed"),
         ({"kind": "mount"}, "check 'scratch': unknown key 'kind'"),
         ({"limits": {}}, "check 'scratch': unknown key 'limits'"),
         ({"name": "a b"}, "check 'a b': name = 'a b': String should match pattern"),

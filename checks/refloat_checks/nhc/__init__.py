@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NHC's configuration language, answered as NHC answers it."""
