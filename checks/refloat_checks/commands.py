@@ -11,9 +11,7 @@ from refloat_checks.nhc.match import MatchString, matches
 from refloat_service import commands
 from refloat_service.commands import Completed
 
-# exec(2) of a program on a hung filesystem never returns, and asyncio waits for it in the loop. So a program that is
-# surely there is started, and that one executes the real one; 126 and 127 are its words for "cannot".
-LAUNCHER: Final = ("/usr/bin/env", "--")
+# The words of shells and other launchers for "cannot": a wrapper script says so for what it could not run.
 _CANNOT_RUN: Final = frozenset({126, 127})
 OUTPUT_CAP_BYTES: Final = 1 << 20
 DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
@@ -63,9 +61,9 @@ def not_run(done: Completed) -> str:
 
 async def run(argv: tuple[str, ...]) -> Completed:
     """Run a check's command to its end; whoever cancels this kills it with all its children."""
-    return await commands.run((*LAUNCHER, *argv), deadline_s=DEADLINE_S, cap_bytes=OUTPUT_CAP_BYTES)
+    return await commands.run(argv, deadline_s=DEADLINE_S, cap_bytes=OUTPUT_CAP_BYTES)
 
 
 async def look(facts: Facts, limits: CommandLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
-    """Run the command."""
+    """Run the command; one that cannot be run raises Refused, which the runner finds UNKNOWN."""
     return judge(await run(limits.argv), limits, name)

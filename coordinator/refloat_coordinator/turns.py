@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from refloat_contract import reasons
+from refloat_contract.images import is_image
 from refloat_contract.messages import NodeReport, SlurmView
 from refloat_contract.reasons import Dialect, Hold, Progress, Trigger
 from refloat_contract.words import Outcome, Phase, Turn
@@ -170,7 +171,7 @@ def _done(member: Member, wave: Wave, node: Node, now: float) -> Member | None:
     report = node.report
     if report is None or (done.boot_id and report.boot_id != done.boot_id):
         return None  # the report from that boot, which names the image, is still to come
-    if report.image == wanted:
+    if is_image(wanted, report.image):
         return member.entering(Turn.DONE, now).but(confirmed=True)
     return member.entering(Turn.HELD, now, f"booted image {report.image or '(it names none)'}, wanted {wanted}")
 

@@ -225,11 +225,14 @@ def report(wave: Wave, fleet: Fleet) -> WaveReport:
 
 def describe(member: Member, node: Node) -> WaveNode:
     """One node of a wave, with its agent's phase; the agent's word says best what a marked node waits for."""
-    phase = node.report.phase if node.report else Phase.IN_SERVICE
-    why = member.why
-    if member.turn is Turn.MARKED and not why and node.report:
-        why = node.report.why
-    return WaveNode(node=member.node, turn=member.turn, since=member.since, phase=phase, why=why)
+    report = node.report
+    phase = report.phase if report else Phase.IN_SERVICE
+    why, since = member.why, member.since
+    if member.turn is Turn.MARKED and report:
+        why = why or report.why
+        # Since when it is in this phase. By the node's clock: shown to people, and compared with nothing.
+        since = max(since, report.since)
+    return WaveNode(node=member.node, turn=member.turn, since=since, phase=phase, why=why)
 
 
 def _changed(wave: Wave, nodes: Collection[str], change: Callable[[Member], Member]) -> Wave:

@@ -14,6 +14,10 @@ from refloat_contract.errors import Refused, Transient
 
 OUTPUT_CAP_BYTES: Final = 8 << 20
 _GRACE_S: Final = 1.0
+# asyncio waits for the exec itself on the event loop; an executable on a filesystem that hangs would hang the loop.
+# env(1) is on the root filesystem: what it executes may hang alone, and is killed at the deadline.
+_LAUNCHER: Final = ("/usr/bin/env", "--")
+_CANNOT_RUN: Final = frozenset({126, 127})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,12 @@ async def run(
         Transient: the deadline passed, or the output was larger than ``cap_bytes``.
         Refused: the program does not exist or may not be run.
     """
+    if not argv or not argv[0] or "=" in argv[0]:
+        raise Refused(f"not a program's name: {argv[0] if argv else ''!r}")
     started = time.monotonic()
     try:
         process = await asyncio.create_subprocess_exec(
+            *_LAUNCHER,
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -63,8 +70,8 @@ async def run(
             env=dict(env) if env is not None else None,
             start_new_session=True,
         )
-    except OSError as error:
-        raise Refused(f"cannot run {argv[0]}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"cannot run {argv[0]}: {error}") from error
     try:
         async with asyncio.timeout(deadline_s):
             out, err = await _collect(process, stdin, cap_bytes)
@@ -74,13 +81,16 @@ async def run(
         # Also when this task is cancelled: nothing that we started is left behind.
         if process.returncode is None:
             await _kill(process)
-    return Completed(
+    done = Completed(
         tuple(argv),
         process.returncode if process.returncode is not None else -signal.SIGKILL,
         out.decode(errors="replace"),
         err.decode(errors="replace"),
         time.monotonic() - started,
     )
+    if done.returncode in _CANNOT_RUN and done.stderr.startswith(f"{_LAUNCHER[0]}: "):
+        raise Refused(f"cannot run {argv[0]}: {done.complaint.rpartition(': ')[2]}")
+    return done
 
 
 async def _collect(process: asyncio.subprocess.Process, stdin: bytes | None, cap: int) -> tuple[bytes, bytes]:
@@ -108,10 +118,19 @@ async def _read(stream: asyncio.StreamReader, cap: int) -> bytes:
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    for sig in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sig)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE_S):
-                await process.wait()
-                return
+    try:
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            _signal(process, sig)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_S):
+                    await process.wait()
+                    return
+    except asyncio.CancelledError:
+        # Whoever waits for us cannot wait any longer; the rest of the group must not outlive us.
+        _signal(process, signal.SIGKILL)
+        raise
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -4,16 +4,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from refloat_checks import plugins
+from refloat_checks import plugins, registry
 from refloat_checks.commands import CommandLimits, judge, look
 from refloat_checks.facts import Facts
 from refloat_checks.plugins import PluginLimits
+from refloat_checks.runner import Runner
 from refloat_contract.words import Status
 from refloat_service.commands import Completed
 
 
 def done(status: int, stdout: str = "", stderr: str = "") -> Completed:
-    return Completed(("/usr/bin/env", "--", "tool"), status, stdout, stderr, 0.1)
+    return Completed(("tool",), status, stdout, stderr, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +71,21 @@ def test_what_is_no_program_is_refused(argv: tuple[str, ...]) -> None:
     [
         (("true",), Status.OK),
         (("false",), Status.FAILED),
-        (("no-such-program-here",), Status.UNKNOWN),
-        (("/etc/passwd",), Status.UNKNOWN),
         (("sh", "-c", "kill -9 $$"), Status.UNKNOWN),
     ],
 )
 async def test_a_real_command_is_run(facts: Facts, argv: tuple[str, ...], status: Status) -> None:
     assert (await look(facts, CommandLimits(argv=argv), "c")).status is status
+
+
+@pytest.mark.parametrize("program", ["no-such-program-here", "/etc/passwd"])
+async def test_a_command_that_cannot_be_run_is_unknown(facts: Facts, program: str) -> None:
+    spec = registry.build([{"name": "c", "type": "command", "argv": [program]}])
+
+    [result] = await Runner(spec, lambda: facts).run()
+
+    assert result.finding.status is Status.UNKNOWN
+    assert f"cannot run {program}: " in result.finding.message
 
 
 async def test_a_real_plugin_is_run(facts: Facts) -> None:
