@@ -10,6 +10,7 @@ from typing import Final
 import typer
 
 from refloat_cli import check, config, nodes, wave
+from refloat_cli.demo.command import demo
 from refloat_cli.options import Json
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
 
@@ -24,6 +25,7 @@ app.command(epilog="Example: refloat status 'n[1-4]'")(nodes.status)
 app.command(epilog="Example: refloat why n3")(nodes.why)
 app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.events)
 app.command(epilog="Example: refloat check --config /etc/refloat/agent.toml --only scratch")(check.check)
+app.command(epilog="Example: refloat demo --json")(demo)
 app.add_typer(wave.app, name="wave")
 app.add_typer(config.app, name="config")
 

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
 from structlog.typing import Processor
@@ -26,10 +26,11 @@ _TAKEN_PREFIXES: Final = ("CODE_", "OBJECT_", "SYSLOG_", "COREDUMP_", "INVOCATIO
 _FIELD_CAP: Final = 64
 
 
-def configure(fmt: Format, level: str) -> None:
+def configure(fmt: Format, level: str, stream: TextIO | None = None) -> None:
     """Set up logging of this process, for structlog and for libraries that use ``logging``.
 
-    ``auto`` is the console on a terminal, journald under systemd where systemd-python is installed, else JSON.
+    ``auto`` is the console on a terminal, journald under systemd where systemd-python is installed, else JSON; what is
+    not for the journal goes to ``stream``, or to standard error.
 
     Raises:
         Misconfigured: no such level, or ``journal`` without systemd-python.
@@ -39,7 +40,7 @@ def configure(fmt: Format, level: str) -> None:
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, *_output(fmt)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level.lower()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
