@@ -7,7 +7,8 @@ from pydantic import Field, field_validator
 
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import MatchString, matches
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.match_string import MatchString
 from refloat_service import commands
 from refloat_service.commands import Completed
 

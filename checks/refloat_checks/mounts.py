@@ -5,7 +5,8 @@ from pydantic import Field
 
 from refloat_checks.api import AbsolutePath, Finding, Limits, failed, passed
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import MatchString, matches
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Mount, mount_at
 
 

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import MatchString, matches
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Process
 
 _COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)

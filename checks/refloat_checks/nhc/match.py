@@ -3,9 +3,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Annotated, Final
-
-from pydantic import AfterValidator
+from typing import Final
 
 from refloat_checks.nhc import ere, globs, ranges
 from refloat_checks.nhc.language import BadPattern, matcher
@@ -25,18 +23,6 @@ def matches(pattern: str, text: str, *, strict: bool = False) -> bool:
         if strict:
             raise
         return pattern.startswith("!") and pattern != "!/"
-
-
-def _meaningful(pattern: str) -> str:
-    try:
-        matches(pattern, "", strict=True)
-    except BadPattern as error:
-        raise ValueError(f"column {error.column}: {error.what}") from error
-    return pattern
-
-
-# A match string in the configuration: one that means nothing is an error there, and no silent "no match".
-MatchString = Annotated[str, AfterValidator(_meaningful)]
 
 
 @lru_cache(maxsize=_KEPT)
