@@ -4,7 +4,8 @@
 Each boundary where a process could be killed calls `World.boundary`; a test names those where it shall be.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -48,26 +49,37 @@ class World:
     jobs_started: int = 0
     mounted: bool = True
     service: bool = True
-    registered: bool = True
+    registered_from_s: float = 0.0
+    unlucky_resumes: int = 0
     checked_s: float | None = None
     check_fails: str = ""
+    fails_after_boot: str = ""
     mount_fails: int = 0
     image: str = "compute-1"
     slurm_down: bool = False
     disk_full: bool = False
+    full_saves: frozenset[int] = frozenset()
+    saves: int = 0
     going_down: bool = False
     reboots: int = 0
+    rebooted_for: list[str] = field(default_factory=list)
     resumes: int = 0
     commands_run: int = 0
     coordinator: bool | None = False
     grants: bool = True
+    leave: bool = False
+    """The agent has been shown a grant."""
+    age_s: float = 0.0
+    """How old this world is; unlike ``now_s`` it goes on through reboots."""
+    plan: list[tuple[float, Callable[["World"], None]]] = field(default_factory=list)
+    """What happens at which age, whatever the agent does."""
     boundaries: int = 0
     trace: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     saved: State | None = None
     events: dict[str, Event] = field(default_factory=dict)
     spooled: list[Event] = field(default_factory=list)
-    asked: set[str] = field(default_factory=set)
+    asked: dict[str, None] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
     reports: list[NodeReport] = field(default_factory=list)
 
@@ -109,11 +121,16 @@ class World:
         """Invariant 1: whatever takes something from a job needs an empty node."""
         if self.busy:
             self.violations.append(f"{what} while a job runs")
+        if self.coordinator and not self.leave:
+            self.violations.append(f"{what} without a permit")
 
     def advance(self, seconds: float) -> None:
         """Let time pass; a queued job starts on a node that Slurm holds to be in service."""
         self.now_s += seconds
         self.wall_s += seconds
+        self.age_s += seconds
+        while self.plan and self.plan[0][0] <= self.age_s:
+            self.plan.pop(0)[1](self)
         if self.queued and self.base == "IDLE" and not self.drain and not self.extra and not self.busy:
             self.queued = False
             self.jobs_started += 1
@@ -123,13 +140,16 @@ class World:
 
     def power_cycle(self) -> None:
         """The machine goes down and comes up in a new boot."""
-        self.harmless("reboot")
+        self.harmless("power cycle")
         self.boot += 1
+        self.job_until_s = 0.0
+        self.check_fails = self.fails_after_boot
         self.going_down = False
         self.mounted = False
         self.service = True
         self.checked_s = None
         self.now_s = 20.0
+        self.registered_from_s = 34.0
         self.wall_s += 60.0
         if not self.drain:
             self.base, self.reason, self.reason_user = "DOWN", "Node unexpectedly rebooted", "slurm"
@@ -173,7 +193,7 @@ class FakeSlurm:
         return (Job("7", "alice", "SUSPENDED" if self.world.suspended else "RUNNING"),) if self.world.busy else ()
 
     async def is_registered(self) -> bool:
-        return self.world.registered
+        return self.world.now_s >= self.world.registered_from_s
 
     async def update(self, change: Change, reason: str | None = None) -> None:
         world = self.world
@@ -183,7 +203,7 @@ class FakeSlurm:
             if change is Change.RESUME:
                 self._resume()
                 return
-            if world.drain and not _is_ours(world.reason):
+            if world.drain and not is_ours(world.reason):
                 world.violations.append(f"{world.reason!r} was overwritten with {reason!r}")
             world.drain = True
             if change is Change.DOWN:
@@ -195,17 +215,23 @@ class FakeSlurm:
         world = self.world
         if not world.drain and world.base != "DOWN":
             raise Refused("Invalid node state specified")
-        if not _is_ours(world.reason):
+        if not is_ours(world.reason):
             world.violations.append(f"a foreign drain was cleared: {world.reason!r}")
         if not world.mounted:
             world.violations.append("resumed without storage")
         if world.checked_s is None or world.check_fails:
             world.violations.append("resumed without passed checks of this boot")
+        if world.now_s < world.registered_from_s:
+            world.violations.append("resumed before this boot had registered")
         world.drain, world.base = False, "IDLE"
         world.resumes += 1
+        if world.unlucky_resumes:
+            # Resumed within the second of the registration: slurmctld takes the boot for an unexpected one.
+            world.unlucky_resumes -= 1
+            world.base, world.reason, world.reason_user = "DOWN", "Node unexpectedly rebooted", "slurm"
 
 
-def _is_ours(reason: str) -> bool:
+def is_ours(reason: str) -> bool:
     words = ("reboot", "gpfs-restart", "refloat:", "refloat-hold:", "Node unexpectedly rebooted")
     return reason.startswith(words)
 
@@ -265,6 +291,13 @@ class FakePower:
                 self.world.violations.append("rebooted with storage mounted")
             if not self.world.going_down:
                 self.world.reboots += 1
+                cycle = re.search(r"refloat=(\S+)", self.world.reason)
+                if cycle is None:
+                    self.world.violations.append(f"rebooted although Slurm shows {self.world.reason!r}")
+                elif cycle[1] in self.world.rebooted_for:
+                    self.world.violations.append(f"rebooted twice for cycle {cycle[1]}")
+                else:
+                    self.world.rebooted_for.append(cycle[1])
             self.world.going_down = True
 
 
@@ -312,13 +345,14 @@ class FakeReporter:
 
     def permit(self) -> PermitFacts:
         world = self.world
-        granted = next(iter(sorted(world.asked - world.released)), "") if world.grants else ""
-        denied = "" if world.grants else next(iter(sorted(world.asked)), "")
+        asked = next((permit for permit in reversed(world.asked) if permit not in world.released), "")
+        granted, denied = (asked, "") if world.grants else ("", asked)
+        world.leave = world.leave or bool(granted)
         return PermitFacts(world.coordinator, granted, denied, "budget cluster: 1 of 1 out: n2 (permit)")
 
     async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str) -> None:
         with self.world.act("ask"):
-            self.world.asked.add(permit)
+            self.world.asked[permit] = None
 
     async def release(self, permit: str) -> None:
         with self.world.act("release"):
@@ -352,11 +386,12 @@ class FakeJournal:
         nonce = f"{self.world.boundaries:06x}"
         if saved is None:
             return initial(boot_id, nonce)
-        return saved if saved.boot_id == boot_id else after_boot(saved, boot_id, nonce)
+        return replace(saved, nonce=nonce) if saved.boot_id == boot_id else after_boot(saved, boot_id, nonce)
 
     async def save(self, state: State) -> None:
         self.world.boundary("before save")
-        if self.world.disk_full:
+        self.world.saves += 1
+        if self.world.disk_full or self.world.saves in self.world.full_saves:
             raise Transient("/var/lib/refloat: No space left on device")
         self.world.saved = replace(state)
         self.world.boundary("after save")

@@ -104,5 +104,8 @@ Action: TypeAlias = (
     | Resume
 )
 
+UNSAFE = (StopServices, Unmount, RunCommands, Reboot, TakeDown)
+"""Actions that take something from a job, if there is one: done only on a node that is proven empty."""
+
 WITHOUT_JOURNAL = (DrainForHealth, RunChecks, AskPermit, ReleasePermit, StartServices, Mount)
 """Actions that a full or read-only disk does not stop: they only protect jobs or put things back."""

@@ -18,7 +18,7 @@ from refloat_agent.actions import (
     StartServices,
     WriteReason,
 )
-from refloat_agent.machine import Decision, hold, not_passed, permit
+from refloat_agent.machine import Decision, hold, not_passed, not_resumable, permit
 from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons
@@ -30,11 +30,20 @@ from refloat_slurm.gateway import NodeView
 def wants(state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy) -> Wants:
     """What to look at closely for the next decision about a node without a cycle."""
     stale = hint is None or (not hint.from_feed and hint.age_s >= policy.poll_s)
+    lifts = hint is not None and _may_lift(hint.view, health, policy)
     return Wants(
         slurm=stale or (hint is not None and _asks_for_more(state, hint.view, health, policy)),
-        storage=state.restore,
-        services=state.restore,
+        storage=state.restore or lifts,
+        services=state.restore or lifts,
+        registered=lifts,
     )
+
+
+def _may_lift(view: NodeView, health: HealthFacts, policy: Policy) -> bool:
+    """Whether this view, if it were fresh, would let us lift a health drain; only then its other proofs are read."""
+    if not (policy.acts and policy.drains and health.verdict is Verdict.HEALTHY and "DRAIN" in view.flags):
+        return False
+    return isinstance(reasons.parse(view.reason, policy.dialect), reasons.Health)
 
 
 def _asks_for_more(state: State, view: NodeView, health: HealthFacts, policy: Policy) -> bool:
@@ -96,7 +105,7 @@ def _restore(state: State, seen: Observation, policy: Policy) -> tuple[State, tu
 
     It only mounts and starts, so it can harm nobody.
     """
-    if not state.restore or seen.storage is None or seen.services is None:
+    if not (policy.acts and state.restore) or seen.storage is None or seen.services is None:
         return state, (), ""
     mounted = all(storage.right for storage in seen.storage)
     active = all(service.active for service in seen.services)
@@ -134,9 +143,14 @@ def _drained(state: State, seen: Observation, policy: Policy, view: NodeView) ->
 def _start(state: State, seen: Observation, policy: Policy, view: NodeView, trigger: reasons.Trigger) -> Decision:
     cycle = _cycle(seen, view, trigger.word, Phase.DRAINING, image=trigger.image, wave=trigger.wave)
     cycle = replace(cycle, id=_new_id(state, policy), prior=state.prior, started_at=seen.wall_ns / 1e9)
+    release = _release(state)
     state = replace(state, cycle=cycle, prior="", health_permit="", health_drained=False)
     message = f"{view.reason_user or 'somebody'} asked for {cycle.recipe}: {view.reason}"
-    return Decision(record.note(state, seen, policy, EventKind.DRAIN_SEEN, "Drain seen", message), (), message)
+    return Decision(record.note(state, seen, policy, EventKind.DRAIN_SEEN, "Drain seen", message), release, message)
+
+
+def _release(state: State) -> tuple[Action, ...]:
+    return (ReleasePermit(state.health_permit),) if state.health_permit else ()
 
 
 def _new_id(state: State, policy: Policy) -> str:
@@ -199,11 +213,14 @@ def _adopt_hold(state: State, seen: Observation, policy: Policy, sentence: str, 
 def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     """The node is not drained: drain it when its checks say so, and nobody else is at work on it."""
     if state.health_drained:
+        release = _release(state)
         state = replace(state, health_drained=False, health_permit="")
-        state = record.note(state, seen, policy, EventKind.HEALTH_RESUMED, "Node resumed", "every check passes again")
+        why = "every check passes again" if seen.health.verdict is Verdict.HEALTHY else "resumed in Slurm"
+        state = record.note(state, seen, policy, EventKind.HEALTH_RESUMED, "Node resumed", why)
+        return Decision(state, release, why, again_s=seen.now_s)
     if seen.health.verdict is not Verdict.UNHEALTHY:
         if state.health_permit and seen.health.verdict is Verdict.HEALTHY:
-            return Decision(replace(state, health_permit=""), (ReleasePermit(state.health_permit),))
+            return Decision(replace(state, health_permit=""), _release(state))
         return Decision(state)
     line = _health_line(seen.health, policy)
     if states.is_foreign_operation(view.flags) or {"DOWN", "FAIL"} & view.flags:
@@ -232,25 +249,57 @@ def _health_line(health: HealthFacts, policy: Policy) -> str:
 def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     """The node is drained by a check of ours: keep the reason true, and resume when every check passes."""
     if not state.health_drained:
-        state = replace(state, health_drained=True)
+        state = replace(state, health_drained=True, health_since_s=seen.now_s)
         state = record.note(state, seen, policy, EventKind.HEALTH_DRAINED, "Node drained", view.reason)
     if not (policy.acts and policy.drains):
         return Decision(state, (), f"observing only: drained with {view.reason}")
-    if seen.now_s < state.health_retry_s:
-        return Decision(state, (), view.reason, again_s=state.health_retry_s)
     if seen.health.verdict is Verdict.UNHEALTHY:
         return _keep_reason_true(state, seen, policy, view)
-    why = not_passed(seen.health, since_s=0.0)
-    state = replace(state, health_retry_s=seen.now_s + policy.retry_s)
-    if why is not None:
-        # Some checks are only run for a resume.
-        return Decision(state, (RunChecks(),) if seen.health.oldest_s is None else (), f"{view.reason}; {why}")
+    if (why := not_passed(seen.health, since_s=state.health_since_s)) is not None:
+        return _look_again(state, seen, policy, f"{view.reason}; {why}")
+    if (why := not_resumable(view) or _not_up(seen)) is not None:
+        return _put_back(state, seen, policy, f"{view.reason}; {why}")
+    if any(isinstance(outcome.action, Resume) and outcome.error for outcome in seen.outcomes):
+        state = replace(state, health_resume_s=seen.now_s + policy.retry_s)
+    if seen.now_s < state.health_resume_s:
+        return Decision(state, (), f"{view.reason}; every check passes again", again_s=state.health_resume_s)
+    state = replace(state, health_resume_s=seen.now_s + policy.health_update_s)
     return Decision(state, (Resume(),), "every check passes again: resuming")
+
+
+def _look_again(state: State, seen: Observation, policy: Policy, why: str) -> Decision:
+    """Run every check now and then while a drain may be lifted: some are only run for that."""
+    if seen.now_s < state.health_retry_s:
+        return Decision(state, (), why, again_s=state.health_retry_s)
+    state = replace(state, health_retry_s=seen.now_s + policy.health_update_s)
+    return Decision(state, (RunChecks(),), why)
+
+
+def _put_back(state: State, seen: Observation, policy: Policy, why: str) -> Decision:
+    """Bring up, now and then, what is configured and down: the site's checks may not even look at it."""
+    down = [
+        *(s.name for s in seen.storage or () if not s.right),
+        *(s.name for s in seen.services or () if not s.active),
+    ]
+    if not down or state.restore or seen.now_s < state.health_retry_s:
+        return Decision(state, (), why)
+    state = replace(state, restore=True, health_retry_s=seen.now_s + policy.health_update_s)
+    return Decision(state, (), why)
+
+
+def _not_up(seen: Observation) -> str | None:
+    if seen.storage is None or not all(storage.right for storage in seen.storage):
+        return "storage is not mounted as it should be"
+    if seen.services is None or not all(service.active for service in seen.services):
+        return "a service is not active"
+    return None if seen.registered else "waiting for slurmd to register this boot"
 
 
 def _keep_reason_true(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     line = _health_line(seen.health, policy)
     if reasons.is_same(line, view.reason):
         return Decision(state, (), line)
+    if seen.now_s < state.health_retry_s:
+        return Decision(state, (), line, again_s=state.health_retry_s)
     state = replace(state, health_retry_s=seen.now_s + policy.health_update_s)
     return Decision(state, (WriteReason(line),), line)

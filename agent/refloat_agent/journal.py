@@ -58,7 +58,9 @@ class Journal:
             log.error("journal_corrupt", error=str(error), kept_as=str(aside))  # noqa: TRY400 - the sentence says it all
             await asyncio.to_thread(self.path.rename, aside)
             return replace(initial(boot_id, nonce), distrust=True)
-        return state if state.boot_id == boot_id else after_boot(state, boot_id, nonce)
+        # A full disk may have kept events from the journal that were told all the same: another life never counts on
+        # from the same number under the same name.
+        return replace(state, nonce=nonce) if state.boot_id == boot_id else after_boot(state, boot_id, nonce)
 
     @staticmethod
     def is_new(state: State) -> bool:

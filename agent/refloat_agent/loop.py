@@ -95,6 +95,8 @@ class Loop:
         decide = machine.decide if self.state.cycle is not None else in_service.decide
         decision = decide(self.state, seen, self.policy)
         move(self.state.cycle, decision.state.cycle)
+        if decision.state.cycle is None or decision.state.cycle.phase not in machine.UNSAFE_PHASES:
+            self.performer.stop_unsafe()
         saved = await self._save(decision.state)
         moved = saved and decision.state.cycle != self.state.cycle
         if saved or decision.state.cycle == self.state.cycle:
@@ -140,7 +142,12 @@ class Loop:
 
     def _asks_registration(self, wanted: Wants, slurm: SlurmFacts | None) -> bool:
         # It may cost slurmctld its whole node table, and means nothing once the node is resumed.
-        return wanted.registered and slurm is not None and slurm.fresh and "DRAIN" in slurm.view.flags
+        return (
+            wanted.registered
+            and slurm is not None
+            and slurm.fresh
+            and not {"DRAIN", "DOWN"}.isdisjoint(slurm.view.flags)
+        )
 
     async def _slurm(self, node: SlurmNode, hint: SlurmFacts | None, wanted: Wants) -> tuple[SlurmFacts | None, str]:
         if not wanted.slurm:
@@ -166,7 +173,8 @@ class Loop:
         except RefloatError as error:
             if self.journal_error != str(error):
                 log.error("journal_not_written", error=str(error))  # noqa: TRY400 - the sentence says it all
-            self.journal_error = str(error)
+            # A write that failed late may have replaced the file all the same: what is on disk is not known any more.
+            self.journal_error, self._saved = str(error), None
             return False
         self._saved, self.journal_error = state, ""
         return True

@@ -5,7 +5,7 @@ Everything that moves a node through a cycle lives here. While in a phase, its f
 and moves on, else emits the phase's action, again at every look, until the observation says that it is done. Nothing is
 emitted on a transition: the process may be killed between saving the new phase and acting on it.
 
-Before anything that could harm a job (`_UNSAFE_PHASES`) the node is proven empty by facts read for this very decision.
+Before anything that could harm a job (`UNSAFE_PHASES`) the node is proven empty by facts read for this very decision.
 What happens without a cycle (starting one, adopting one after a boot, health drains) is in `in_service`.
 """
 
@@ -42,7 +42,7 @@ from refloat_slurm.gateway import NodeView
 REBOOT_AGAIN_S: Final = 120.0
 """A reboot that was accepted but has not happened is asked for again after this; asking systemd twice is harmless."""
 
-_UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
+UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _unconfigured(cycle: Cycle, policy: Policy) -> str | None:
     return None
 
 
-_ASKS_SLURM: Final = _UNSAFE_PHASES | {Phase.DRAINING, Phase.RESUMING}
+_ASKS_SLURM: Final = UNSAFE_PHASES | {Phase.DRAINING, Phase.RESUMING}
 
 
 def _stop_the_clock(cycle: Cycle, seen: Observation, policy: Policy) -> Cycle:
@@ -327,6 +327,13 @@ def _overdue(cycle: Cycle, seen: Observation, policy: Policy) -> bool:
     return deadline_s > 0 and seen.now_s - cycle.entered_s > deadline_s
 
 
+def _wait(state: State, cycle: Cycle, seen: Observation, policy: Policy, why: str) -> Decision:
+    """Do nothing until this has gone away, but not for ever."""
+    if _overdue(cycle, seen, policy):
+        return hold(state, seen, policy, f"{cycle.phase} cannot go on: {why}")
+    return Decision(state, (), why)
+
+
 def _work(  # the shape of every phase that acts until its goal is met
     state: State,
     cycle: Cycle,
@@ -364,9 +371,7 @@ def _guarded(phase: "_PhaseFunction") -> "_PhaseFunction":
 
     def guarded(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
         if (why := unsafe(seen)) is not None:
-            if _overdue(cycle, seen, policy):
-                return hold(state, seen, policy, f"{cycle.phase} cannot go on: {why}")
-            return Decision(state, (), why)
+            return _wait(state, cycle, seen, policy, why)
         return phase(state, cycle, seen, policy)
 
     return guarded
@@ -374,7 +379,7 @@ def _guarded(phase: "_PhaseFunction") -> "_PhaseFunction":
 
 def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.services is None:
-        return Decision(state, (), "the services' states could not be read")
+        return _wait(state, cycle, seen, policy, "the services' states could not be read")
     active = [service.name for service in seen.services if service.active]
     if not active and "services" not in seen.busy:
         return advance(state, seen, policy)
@@ -383,7 +388,7 @@ def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
 
 def _unmounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.storage is None:
-        return Decision(state, (), "the mount table could not be read")
+        return _wait(state, cycle, seen, policy, "the mount table could not be read")
     mounted = [storage.name for storage in seen.storage if storage.mounted]
     if not mounted and "storage" not in seen.busy:
         return advance(state, seen, policy)
@@ -451,7 +456,7 @@ def _mounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if recipe.reboot and cycle.image and not is_image(cycle.image, seen.image):
         return hold(state, seen, policy, f"booted image {seen.image or '(none named)'}, wanted {cycle.image}")
     if seen.storage is None:
-        return Decision(state, (), "the mount table could not be read")
+        return _wait(state, cycle, seen, policy, "the mount table could not be read")
     wrong = [storage for storage in seen.storage if not storage.right]
     if not wrong and "storage" not in seen.busy:
         return advance(state, seen, policy)
@@ -461,7 +466,7 @@ def _mounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
 
 def _checking(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.storage is None:
-        return Decision(state, (), "the mount table could not be read")
+        return _wait(state, cycle, seen, policy, "the mount table could not be read")
     if not all(storage.right for storage in seen.storage):
         if cycle.setbacks >= policy.max_attempts:
             return hold(state, seen, policy, f"storage was lost {cycle.setbacks + 1} times after it was mounted")
@@ -501,8 +506,8 @@ def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if "DRAIN" not in view.flags and "DOWN" not in view.flags:
         if states.is_in_service(view.flags):
             return end(state, seen, policy, Outcome.DONE, "")
-        why = f"resumed; Slurm still shows {states.text(view.flags)}"
-        return hold(state, seen, policy, why) if _overdue(cycle, seen, policy) else Decision(state, (), why)
+        shown = f"resumed; Slurm still shows {states.text(view.flags)}"
+        return hold(state, seen, policy, shown) if _overdue(cycle, seen, policy) else Decision(state, (), shown)
     if (why := _unproven(seen)) is not None:
         if _overdue(cycle, seen, policy):
             return hold(state, seen, policy, why)
@@ -542,6 +547,8 @@ def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Deci
     reason = reasons.parse(seen.slurm.view.reason, policy.dialect)
     if isinstance(reason, reasons.Hold):
         return Decision(replace(state, cycle=replace(cycle, hold_shown=True)), (), cycle.hold)
+    if states.is_foreign_operation(seen.slurm.view.flags):
+        return Decision(state, (), cycle.hold)
     # No attempts are counted: a hold that cannot be written yet (slurmctld away) is written when it can be.
     if any(isinstance(outcome.action, WriteReason) for outcome in seen.outcomes):
         cycle = replace(cycle, retry_s=seen.now_s + policy.retry_s)

@@ -6,6 +6,7 @@ Mounting and unmounting share a lane, and so do all writes to Slurm: they never 
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -59,6 +60,7 @@ class Performer:
     tasks: asyncio.TaskGroup
     wake: Callable[[], None]
     _busy: dict[str, Action] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[str]] = field(default_factory=dict)
     _outcomes: list[ActionOutcome] = field(default_factory=list)
 
     def perform(self, wanted: Iterable[Action]) -> None:
@@ -67,7 +69,16 @@ class Performer:
             lane = LANES[type(action)]
             if lane not in self._busy:
                 self._busy[lane] = action
-                self.tasks.create_task(self._run(action), name=f"action {lane}")
+                task = self.tasks.create_task(self._run(action), name=f"action {lane}")
+                task.add_done_callback(functools.partial(self._ended, action))
+                self._tasks[lane] = task
+
+    def stop_unsafe(self) -> None:
+        """Break off what is only done to an empty node, for instance when an administrator gave it back to users."""
+        for lane, action in self._busy.items():
+            if isinstance(action, actions.UNSAFE) and not self._tasks[lane].done():
+                log.warning("action_stopped", action=repr(action))
+                self._tasks[lane].cancel()
 
     def take(self) -> tuple[ActionOutcome, ...]:
         """How actions ended since the last call; only now are their lanes free again.
@@ -85,16 +96,20 @@ class Performer:
         """The lanes where an action is under way, or has ended unseen."""
         return frozenset(self._busy)
 
-    async def _run(self, action: Action) -> None:
+    async def _run(self, action: Action) -> str:
         quiet = isinstance(action, actions.AskPermit | actions.RunChecks)
         (log.debug if quiet else log.info)("action", action=repr(action))
-        error = ""
         try:
             await self._dispatch(action)
         except RefloatError as failure:
-            error = str(failure)
-            log.warning("action_failed", action=repr(action), error=error)
-        self._outcomes.append(ActionOutcome(action, error))
+            log.warning("action_failed", action=repr(action), error=str(failure))
+            return str(failure)
+        return ""
+
+    def _ended(self, action: Action, task: asyncio.Task[str]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            return  # a fault of ours: the task group ends the daemon
+        self._outcomes.append(ActionOutcome(action, "stopped" if task.cancelled() else task.result()))
         self.wake()
 
     def _dispatch(self, action: Action) -> Coroutine[Any, Any, None]:  # noqa: C901 - one case per action

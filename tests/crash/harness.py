@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
@@ -50,6 +51,9 @@ async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) ->
         reporter=fakes.FakeReporter(world),
     )
     journal = fakes.FakeJournal(world)
+    state = await journal.load(world.boot_id)
+    if Journal.is_new(state) and policy.acts:
+        state = replace(state, restore=True)  # as the daemon does: mount_at_boot
     return Loop(
         policy=policy,
         journal=cast("Journal", journal),
@@ -57,7 +61,7 @@ async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) ->
         clock=fakes.FakeClock(world),
         processes=fakes.FakeProcesses(world),
         on_decision=lambda decision, seen: None,
-        state=await journal.load(world.boot_id),
+        state=state,
     )
 
 
@@ -90,13 +94,15 @@ def live(
     ticks: int = 400,
 ) -> bool:
     """Let the agent live, die and live again; True once ``step`` (called after every tick) says that it is settled."""
-    for _ in range(lives):
-        try:
-            if asyncio.run(_life(world, policy, step, ticks)):
-                return True
-        except* fakes.Killed:
-            pass
-        if world.going_down:
-            world.power_cycle()
-        world.advance(2.0)
+    # One event loop for all lives: making one costs as much as living on it.
+    with asyncio.Runner() as runner:
+        for _ in range(lives):
+            try:
+                if runner.run(_life(world, policy, step, ticks)):
+                    return True
+            except* fakes.Killed:
+                pass
+            if world.going_down:
+                world.power_cycle()
+            world.advance(2.0)
     return False
