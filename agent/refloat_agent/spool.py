@@ -6,6 +6,7 @@ it is full the oldest event about checks goes first, and only then an older one 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ class Spool:
         self._path = path
         self._capacity = capacity
         self._waiting: dict[str, Event] = {}
+        self._lately_told: dict[str, None] = {}
         self._told_in_file = 0
         self._torn = False
         self._lock = asyncio.Lock()
@@ -55,6 +57,8 @@ class Spool:
             Transient: the disk did not answer.
         """
         data = await asyncio.to_thread(atomic.read, self._path)
+        # Nothing may be appended behind a line that was torn.
+        self._torn = bool(data) and not (data or b"").endswith(b"\n")
         for line in (data or b"").splitlines():
             try:
                 event = Event.model_validate_json(line)
@@ -74,7 +78,7 @@ class Spool:
                 reached before this process ends.
         """
         async with self._lock:
-            fresh = [event for event in events if event.id not in self._waiting]
+            fresh = [e for e in events if e.id not in self._waiting and e.id not in self._lately_told]
             self._waiting.update({event.id: event for event in fresh})
             dropped = self._shrink()
             self._signal()
@@ -112,8 +116,13 @@ class Spool:
                 return
             self._told_in_file += 1
             self._signal()
+            self._lately_told[event.id] = None
+            while len(self._lately_told) > _REWRITE_AFTER:
+                del self._lately_told[next(iter(self._lately_told))]
             if not self._waiting or self._told_in_file >= _REWRITE_AFTER:
-                await self._rewrite()
+                with contextlib.suppress(Transient):
+                    # Told events stay in the file then: the coordinator knows their ids and drops them.
+                    await self._rewrite()
 
     async def drained(self) -> None:
         """Wait until every event is told."""
@@ -124,9 +133,8 @@ class Spool:
         try:
             await asyncio.to_thread(atomic.write, self._path, data.encode())
         except Transient as error:
-            # Told events stay in the file then: the coordinator knows their ids and drops them.
             log.warning("spool_not_rewritten", error=str(error))
-            return
+            raise
         self._told_in_file, self._torn = 0, False
 
     def _signal(self) -> None:
