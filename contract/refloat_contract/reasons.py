@@ -154,8 +154,10 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
 
 def _hold(text: str) -> Hold:
     sentence = _without_suffix(text.removeprefix(HOLD_WORD))
-    cycle = _options(sentence).get("refloat", "")
-    return Hold(sentence.removesuffix(f"refloat={cycle}").strip() if cycle else sentence, cycle)
+    # The cycle stands at the end; the sentence before it may quote anything.
+    words, _, last = sentence.rpartition(" ")
+    cycle = _options(last).get("refloat", "") if last.startswith("refloat=") else ""
+    return Hold(words.strip() if cycle else sentence, cycle)
 
 
 def _has_prefix(text: str, prefix: str) -> bool:
@@ -189,9 +191,7 @@ def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
     return _joined(word.trigger, image=image, wave=wave)
 
 
-def write_progress(
-    word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "", prior: str = ""
-) -> str:
+def write_progress(word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "", prior: str = "") -> str:
     """The reason of a node that a cycle has taken out of service.
 
     A stateless node rebuilds its cycle from this line alone: its disk is gone after the reboot.

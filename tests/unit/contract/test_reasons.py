@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refloat_contract import reasons
+from refloat_contract.reasons import (
+    DEFAULT_WORDS,
+    Dialect,
+    Foreign,
+    Health,
+    Hold,
+    NoReason,
+    Progress,
+    Reason,
+    Trigger,
+    parse,
+)
+
+REBOOT, GPFS, RECONFIGURE = DEFAULT_WORDS
+BOOT = "0123ABCD-89ab-4000-8000-000000000000"
+VALUES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,30}", fullmatch=True)
+IDS = st.from_regex(r"[0-9a-f]{8}", fullmatch=True)
+SUFFIXES = st.sampled_from(["", " : Not responding", " : Not responding : Not responding"])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("", NoReason()),
+        ("  \t", NoReason()),
+        ("reboot", Trigger(REBOOT)),
+        ("REBOOT", Trigger(REBOOT)),
+        ("reboot: kernel update", Trigger(REBOOT)),
+        ("reboot : Not responding", Trigger(REBOOT)),
+        ("reboot image=compute-3f2a1c wave=w12", Trigger(REBOOT, "compute-3f2a1c", "w12")),
+        ("reboot wave=w12 please image=a image=b", Trigger(REBOOT, "a", "w12")),
+        ("gpfs-restart", Trigger(GPFS)),
+        ("reconfigure: now", Trigger(RECONFIGURE)),
+        ("rebooting", Progress(REBOOT)),
+        ("rebooting : Not responding", Progress(REBOOT)),
+        ("gpfs-restarting", Progress(GPFS)),
+        ("rebooting refloat=c1 boot=0123abcd image=i wave=w", Progress(REBOOT, "c1", "0123abcd", "i", "w")),
+        ("rebooting refloat=c1 was: bad dimm image=x", Progress(REBOOT, "c1", prior="bad dimm image=x")),
+        ("refloat-hold: it failed refloat=c1", Hold("it failed", "c1")),
+        ("refloat-hold: it failed refloat=c1 : Not responding", Hold("it failed", "c1")),
+        ("refloat-hold: job refloat=evil ran refloat=c1", Hold("job refloat=evil ran", "c1")),
+        ("refloat-hold: by hand", Hold("by hand")),
+        ("refloat: labd: not running", Health("labd: not running")),
+        ("refloat: labd : Not responding", Health("labd")),
+        ("reboots are bad", Foreign("reboots are bad")),
+        ("please reboot", Foreign("please reboot")),
+        ("rebootimage=x", Foreign("rebootimage=x")),
+        ("refloat:labd", Foreign("refloat:labd")),
+        ("Reboot ASAP", Foreign("Reboot ASAP")),
+        ("reboot : reboot issued", Foreign("reboot : reboot issued")),
+        ("kernel update : reboot requested", Foreign("kernel update : reboot requested")),
+        ("reboot : reboot issued : reboot timed out", Foreign("reboot : reboot issued : reboot timed out")),
+        ("Node unexpectedly rebooted", Foreign("Node unexpectedly rebooted")),
+        ("Not responding", Foreign("Not responding")),
+        ("NHC: check_fs_mount", Foreign("NHC: check_fs_mount")),
+        ("$(reboot)", Foreign("$(reboot)")),
+    ],
+)
+def test_a_reason_means(text: str, meant: Reason) -> None:
+    assert parse(text) == meant
+
+
+def test_drains_of_nhc_are_ours_only_where_a_site_adopts_them() -> None:
+    dialect = Dialect(adopted_prefixes=("NHC:",))
+
+    assert parse("NHC: check_fs", dialect) == Health("check_fs", adopted=True)
+    assert parse("NHC:check_fs", dialect) == Foreign("NHC:check_fs")
+
+
+@given(st.text())
+def test_any_text_means_something(text: str) -> None:
+    assert parse(text) is not None
+
+
+@given(st.sampled_from(DEFAULT_WORDS), IDS, VALUES | st.just(""), VALUES | st.just(""), st.text(), SUFFIXES)
+def test_progress_is_read_as_it_was_written(
+    word: reasons.Word, cycle: str, image: str, wave: str, prior: str, suffix: str
+) -> None:
+    line = reasons.write_progress(word, cycle=cycle, boot_id=BOOT, image=image, wave=wave, prior=prior)
+
+    read = parse(line + suffix)
+
+    if isinstance(read, Foreign):
+        assert "reboot" in prior.lower()  # what Slurm's own reboot wrote is no business of ours, even as a prior
+        return
+    assert isinstance(read, Progress)
+    assert (read.word, read.cycle, read.boot, read.image, read.wave) == (word, cycle, "0123abcd", image, wave)
+    if "Not responding" not in prior:
+        assert read.prior == reasons.one_line(prior)
+
+
+@given(st.text(), IDS, SUFFIXES)
+def test_a_hold_keeps_its_cycle_whatever_its_sentence_says(sentence: str, cycle: str, suffix: str) -> None:
+    read = parse(reasons.write_hold(sentence, cycle) + suffix)
+
+    if not isinstance(read, Foreign):
+        assert isinstance(read, Hold)
+        assert read.cycle == cycle
+
+
+@given(st.sampled_from(DEFAULT_WORDS), VALUES | st.just(""), VALUES | st.just(""), SUFFIXES)
+def test_a_trigger_is_read_as_it_was_written(word: reasons.Word, image: str, wave: str, suffix: str) -> None:
+    assert parse(reasons.write_trigger(word, image=image, wave=wave) + suffix) == Trigger(word, image, wave)
+
+
+@given(st.text(), st.integers(1, 300))
+def test_one_line_is_one_short_printable_line(text: str, limit: int) -> None:
+    line = reasons.one_line(text, limit)
+
+    assert len(line) <= limit
+    assert line.isprintable()
+    assert '"' not in line
+    assert line == line.strip()
+    assert reasons.one_line(line, limit) == line
+
+
+def test_a_health_reason_names_the_first_failure_and_counts_the_rest() -> None:
+    assert reasons.write_health([("a", "x"), ("b", "y"), ("c", "z")]) == "refloat: a: x (and 2 more)"
+
+
+@pytest.mark.parametrize("text", ["", "-x", "a b", "a;b", "$(x)", "`x`", "a'b", "a" * 129, "a\n"])
+def test_what_a_shell_might_see_is_no_option_value(text: str) -> None:
+    assert not reasons.is_option_value(text)
+
+
+def test_slurm_s_additions_do_not_make_a_reason_another() -> None:
+    assert reasons.is_same("bad dimm : Not responding", "bad dimm")
+    assert not reasons.is_same("bad dimm", "bad dimms")
