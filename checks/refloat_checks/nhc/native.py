@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a native NHC check is given and what it answers; what it wants done is returned, and done by its runner."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from refloat_checks.facts import Facts
+from refloat_checks.nhc.language import BadPattern
+from refloat_checks.nhc.units import BadUnit
+from refloat_contract.errors import RefloatError
+from refloat_contract.words import Status
+
+RC_UNKNOWN: Final = 3  # not one that NHC's checks return; monitoring plug-ins say UNKNOWN so
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """A text of the administrator's configuration (`-e`, `-E`), for `bash -c`; never with data in it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program and its arguments."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL to the process that has this number and was started at this tick, and to no other."""
+
+    pid: int
+    started_ticks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renice:
+    """Add to the niceness of the process that has this number and was started at this tick."""
+
+    pid: int
+    by: str
+    started_ticks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitExit:
+    """See that the process is gone: 0 if it is, 1 if it still runs."""
+
+    pid: int
+    started_ticks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory with its parents, for a mount to find."""
+
+    path: str
+    mode: int = 0o755
+
+
+Action = Shell | Command | Kill | Renice | AwaitExit | MakeDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class NhcOutcome:
+    """How a check ended: NHC's return code and message (`check:  text`; empty when it passes or only returned).
+
+    `actions` are what the configuration asks for. Without `settle` they are started in order and not waited for. With
+    it each is waited for, and `settle` makes the outcome of their exit statuses. Who only observes does neither, and
+    takes the outcome as it is. `log` and `syslog` are lines that NHC would write beside.
+    """
+
+    rc: int
+    message: str
+    status: Status
+    actions: tuple[Action, ...] = ()
+    log: tuple[str, ...] = ()
+    syslog: tuple[str, ...] = ()
+    settle: "Callable[[Sequence[int]], NhcOutcome] | None" = None
+
+
+PASSED: Final = NhcOutcome(0, "", Status.OK)
+
+
+def passed(*, actions: tuple[Action, ...] = (), log: tuple[str, ...] = (), syslog: tuple[str, ...] = ()) -> NhcOutcome:
+    """Let the check pass."""
+    return NhcOutcome(0, "", Status.OK, actions, log, syslog)
+
+
+def failed(name: str, text: str, rc: int = 1, actions: tuple[Action, ...] = ()) -> NhcOutcome:
+    """Let the check fail with NHC's words for it."""
+    return NhcOutcome(rc, f"{name}:  {text}", Status.FAILED, actions)
+
+
+def unknown(name: str, text: str) -> NhcOutcome:
+    """Say that the check proves nothing: neither health nor a fault."""
+    return NhcOutcome(RC_UNKNOWN, f"{name}:  {text}", Status.UNKNOWN)
+
+
+def not_fatal(outcome: NhcOutcome) -> NhcOutcome:
+    """Turn a failure into a line of the log, as `-0` asks for."""
+    if outcome.status is not Status.FAILED:
+        return outcome
+    return replace(
+        outcome, rc=0, message="", status=Status.OK, log=(*outcome.log, f"{outcome.message} (non-fatal)"), settle=None
+    )
+
+
+class Aborted(Exception):
+    """In strict mode: the shell would abandon the check here, without a message, and take that for a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class NhcRun:
+    """What the checks of one pass share. `variables` are NHC's, with its defaults, as the configuration left them.
+
+    `strict` gives NHC's own answer also where it hides a fault.
+    """
+
+    facts: Facts
+    variables: Mapping[str, str]
+    deadline_s: float = 30.0
+    strict: bool = False
+    clock: Callable[[], float] = time.time
+
+    def variable(self, name: str, default: str = "") -> str:
+        """Give a variable's value; the default if it is empty or not set, as `${NAME:-default}` does."""
+        return self.variables.get(name, "") or default
+
+
+Look = Callable[[Sequence[str], NhcRun], Awaitable[NhcOutcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeCheck:
+    """One of NHC's checks. It never raises: what it cannot look at is UNKNOWN, for itself alone."""
+
+    name: str
+    look: Look
+
+    async def run(self, words: list[str], run: NhcRun) -> NhcOutcome:
+        """Look with these arguments (without the check's name)."""
+        deadline = asyncio.timeout(run.deadline_s)
+        try:
+            async with deadline:
+                return await self.look(words, run)
+        except Aborted:
+            return NhcOutcome(1, "", Status.FAILED)
+        except (BadUnit, BadPattern, BadWords) as error:
+            return unknown(self.name, f"Configuration error:  {error}")
+        except TimeoutError as error:
+            why = f"no answer within {run.deadline_s:g} s" if deadline.expired() else str(error) or "timed out"
+            return unknown(self.name, f"Could not be looked at:  {why}")
+        except (RefloatError, OSError) as error:
+            return unknown(self.name, f"Could not be looked at:  {error}")
+
+
+class BadWords(Exception):
+    """The check's arguments make no sense, and NHC would not have said so."""

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find NHC's checks by their names."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from refloat_checks.nhc.checks import devices, memory
+from refloat_checks.nhc.native import NativeCheck
+
+_ALL: Final[Mapping[str, NativeCheck]] = {check.name: check for check in (*devices.CHECKS, *memory.CHECKS)}
+
+
+def find(name: str) -> NativeCheck | None:
+    """Find the native check of this name; None if NHC ships none of it."""
+    return _ALL.get(name)
+
+
+def names() -> tuple[str, ...]:
+    """Name all native checks, in alphabetical order."""
+    return tuple(sorted(_ALL))
