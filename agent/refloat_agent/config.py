@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from refloat_agent.state import Policy, Recipe
 from refloat_checks import registry
 from refloat_checks.mounts import MountLimits
-from refloat_contract.reasons import Dialect, Word
+from refloat_contract.reasons import HOLD_WORD, Dialect, Word
 from refloat_contract.topics import is_level
 from refloat_contract.words import Phase
 from refloat_service.mqtt import MqttSettings
@@ -217,10 +217,27 @@ class AgentSettings(Settings):
         twice = {word for word in words if words.count(word) > 1}
         if twice:
             raise ValueError(f"trigger {min(twice)!r} names two recipes")
+        self._words_say_one_thing()
         names = [storage.name for storage in self.storage]
         if len(set(names)) != len(names):
             raise ValueError("two storages share a name")
         return self
+
+    def _words_say_one_thing(self) -> None:
+        """A word that both asks for a cycle and says that one is under way would reboot a node again and again."""
+        said: set[str] = set()
+        for word in (text for each in self.dialect().words for text in (each.trigger, each.progress)):
+            if not _TRIGGER.fullmatch(word):
+                raise ValueError(f"recipe {word!r} needs triggers, for its name is no trigger word")
+            if word in said:
+                raise ValueError(f"{word!r} is used twice among the triggers and the words that replace them")
+            said.add(word)
+        for prefix in (self.health.prefix, *self.health.adopt):
+            first = prefix.split()[:1]
+            if not first or first[0].rstrip(":").lower() in said or first[0] == HOLD_WORD:
+                raise ValueError(
+                    f"health: {prefix!r} cannot mark a drain for health: it is empty or means another thing"
+                )
 
     def all_recipes(self) -> Mapping[str, RecipeSettings]:
         """The recipes, `reboot` included."""
