@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S: Final = 15.0
 """A request without an answer is asked again after this: the coordinator may have been restarted meanwhile."""
+ABSENT_AFTER_S: Final = 15.0
+"""A coordinator that has not been heard for so long is absent; until then it may only be slow, or being restarted."""
 _FLUSH_S: Final = 5.0
 _RETRY_S: Final = 1.0
 
@@ -79,6 +81,7 @@ class Bus:
         self._asked: _Asked | None = None
         self._coordinator: CoordinatorStatus | None = None
         self._alive_s: float | None = None
+        self._last_alive_s = 0.0
         self._since_s = clock.boottime_s()
         self._report: NodeReport | None = None
         self._news = asyncio.Event()
@@ -140,7 +143,7 @@ class Bus:
     def _heartbeat(self, status: CoordinatorStatus, *, retained: bool) -> None:
         self._coordinator = status
         if status.online and not retained:  # a retained one may be years old
-            self._alive_s = self._clock.boottime_s()
+            self._alive_s = self._last_alive_s = self._clock.boottime_s()
             self._slurm.heartbeat(status)
         if not status.online:
             self._alive_s = None
@@ -187,9 +190,11 @@ class Bus:
         """What the coordinator said, and whether there is one: unknown while it may only be slow to be heard."""
         now_s = self._clock.boottime_s()
         period_s = self._coordinator.period_s if self._coordinator is not None else 5.0
-        patience_s = FEED_PERIODS * period_s
-        present: bool | None = self._alive_s is not None and now_s - self._alive_s <= patience_s
-        if not present and now_s - self._since_s <= patience_s:
+        present: bool | None = self._alive_s is not None and now_s - self._alive_s <= FEED_PERIODS * period_s
+        # One that died a moment ago is probably being started again: its leave is worth waiting for.
+        if not present and now_s - max(self._since_s, self._last_alive_s) <= max(
+            FEED_PERIODS * period_s, ABSENT_AFTER_S
+        ):
             present = None
         asked = self._asked
         if asked is None:
