@@ -165,6 +165,7 @@ class Bus:
         elif order.kind is OrderKind.POKE:
             if self._asked is not None and self._asked.denied_why:
                 self._asked.again_s = self._clock.boottime_s()  # there may be room now: ask at the next look
+            self._slurm.doubt()
             self._wake()
         else:
             self._permit_order(order)

@@ -189,7 +189,7 @@ class _Parts:
         self.loop = Loop(ports, inbox, topics, epoch=epoch, limits=settings.limits.limits(), dialect=dialect)
         period_s = settings.feed.period_s
         self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s, version=__version__)
-        self.hands = Hands(gateway, dialect)
+        self.hands = Hands(gateway, dialect, self.loop.poke)
         self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
         self.control = ControlServer(
             settings.socket,

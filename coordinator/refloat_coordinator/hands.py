@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waves do to Slurm: mark a node, give a drain back. Both look first, and leave alone what is not theirs."""
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -21,11 +22,17 @@ UNREACHABLE: Final = "unreachable"
 
 
 class Hands:
-    """Writes to Slurm for the waves. The next read of the feed tells what came of it."""
+    """Writes to Slurm for the waves. The next read of the feed tells what came of it.
 
-    def __init__(self, gateway: SlurmGateway, dialect: Dialect) -> None:
+    ``on_written`` is told of each node that was written, so that its agent need not wait for that read.
+    """
+
+    def __init__(
+        self, gateway: SlurmGateway, dialect: Dialect, on_written: Callable[[str], None] = lambda _node: None
+    ) -> None:
         self._gateway = gateway
         self._dialect = dialect
+        self._on_written = on_written
 
     async def perform(self, order: Mark | GiveBack) -> str:
         """Do it, if a fresh look at the node still allows; answers with what was done."""
@@ -34,6 +41,7 @@ class Hands:
             outcome = self._verdict(order, view)
             if outcome == WRITTEN:
                 await self._write(order)
+                self._on_written(order.node)
         except RefloatError as error:
             # A write that timed out may be applied later: the feed shows it, and nothing is written before.
             log.warning("node_not_written", wave=order.wave, node=order.node, why=str(error))

@@ -256,6 +256,12 @@ class Loop:
         wave = self.waves.get(request.wave)
         return (*self.limits, wave_moves.limit_of(wave)) if wave else self.limits
 
+    def poke(self, node: str) -> None:
+        """Tell a node's agent to look at Slurm now: it was just marked, and the feed is up to a period behind."""
+        self._orders += 1
+        order = Order(id=f"{self._epoch}-{self._orders}", node=node, kind=OrderKind.POKE, epoch=self._epoch)
+        self._ports.post(Publication(self._topics.node(node, Kind.ORDER), encode(order)))
+
     def _send(self, request: Request, answer: Grant | Denial) -> None:
         self._orders += 1
         granted = isinstance(answer, Grant)

@@ -38,6 +38,7 @@ class AgentSlurm:
     _failures: int = 0
     _retry_s: float = 0.0
     _failure: str = ""
+    _doubted: bool = False
     stale_feed: int = field(default=0)
 
     def offer(self, view: SlurmView) -> None:
@@ -53,6 +54,10 @@ class AgentSlurm:
         self._heartbeat = status
         self._heartbeat_s = self.clock.boottime_s()
 
+    def doubt(self) -> None:
+        """What is known may be outdated: the next decision reads the node itself."""
+        self._doubted = True
+
     def feed_age_s(self) -> float | None:
         """How old the feed's view of this node may be; None when there is no feed to trust."""
         beat, view = self._heartbeat, self._fed
@@ -63,7 +68,9 @@ class AgentSlurm:
         return age_s if view.epoch == beat.epoch and age_s <= FEED_PERIODS * beat.period_s else None
 
     def latest(self) -> SlurmFacts | None:
-        """The newest view at hand."""
+        """The newest view at hand; none after a doubt, until the node was read again."""
+        if self._doubted:
+            return None
         feed_age_s = self.feed_age_s()
         own_age_s = self.clock.boottime_s() - self._own_s
         if self._fed is not None and feed_age_s is not None and (self._own is None or feed_age_s < own_age_s):
@@ -87,7 +94,7 @@ class AgentSlurm:
         if self._failures:
             log.info("slurm_answers_again", after_failures=self._failures)
         self._failures, self._retry_s, self._failure = 0, 0.0, ""
-        self._own, self._own_s = view, self.clock.boottime_s()
+        self._own, self._own_s, self._doubted = view, self.clock.boottime_s(), False
         return view
 
     def _back_off(self, error: RefloatError) -> None:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
         load(tmp_path / "c.toml", text)
 
 
-async def test_the_writer_is_the_one_asked_for(tmp_path: Path) -> None:
+def test_the_writer_is_the_one_asked_for(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     v2 = load(
         tmp_path / "c.toml", f"[influx]\nkind='v2'\norg='o'\nbucket='b'\ntoken_file='{tmp_path / 'token'}'"
@@ -88,7 +89,7 @@ async def test_the_writer_is_the_one_asked_for(tmp_path: Path) -> None:
     assert [type(writer) for writer in writers] == [InfluxV2, InfluxV1]
     for writer in writers:
         assert writer is not None
-        await writer.aclose()
+        asyncio.run(writer.aclose())
     (tmp_path / "token").unlink()
     with pytest.raises(Misconfigured, match="token_file: cannot read"):
         make_writer(v2)
