@@ -2,12 +2,15 @@
 """Drive the real loop and performer through the fake world, life after life, until the node has settled."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
 import fakes
+import structlog
 
 from refloat_agent.journal import Journal
 from refloat_agent.loop import Loop
@@ -65,10 +68,30 @@ async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) ->
     )
 
 
-async def _life(world: fakes.World, policy: Policy, step: Callable[[fakes.World, Loop], bool], ticks: int) -> bool:
+@contextmanager
+def _silence() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def _nobody(_: Loop) -> None:
+    """Watch nothing."""
+
+
+async def _life(
+    world: fakes.World,
+    policy: Policy,
+    step: Callable[[fakes.World, Loop], bool],
+    ticks: int,
+    watch: Callable[[Loop], None],
+) -> bool:
     """One life of the agent; returns whether the node has settled."""
     async with asyncio.TaskGroup() as tasks:
         loop = await _loop(world, policy, tasks)
+        watch(loop)
         if world.checked_s is None:
             await loop.performer.effects.health.run_all()
         dark = 0
@@ -92,13 +115,14 @@ def live(
     policy: Policy = POLICY,
     lives: int = 12,
     ticks: int = 400,
+    watch: Callable[[Loop], None] = _nobody,
 ) -> bool:
     """Let the agent live, die and live again; True once ``step`` (called after every tick) says that it is settled."""
-    # One event loop for all lives: making one costs as much as living on it.
-    with asyncio.Runner() as runner:
+    # One event loop for all lives, and no log: each would cost as much as the lives themselves.
+    with asyncio.Runner() as runner, _silence():
         for _ in range(lives):
             try:
-                if runner.run(_life(world, policy, step, ticks)):
+                if runner.run(_life(world, policy, step, ticks, watch)):
                     return True
             except* fakes.Killed:
                 pass
