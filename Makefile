@@ -10,7 +10,7 @@ LAB_NODES ?= 4
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test docs docs-check lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,10 @@ lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and le
 
 lab-test: venv-dev ## the tests on the lab
 	$(BIN)/pytest -m lab tests/lab
+
+lab-transcript: venv-dev ## write docs/lab-transcript.md: one cycle on real Slurm, second by second
+	@mkdir -p build
+	$(BIN)/python tests/lab/transcript.py >build/lab-transcript.md && mv build/lab-transcript.md docs/lab-transcript.md
 
 lab-down: venv-dev ## remove every trace of the lab but its cached images
 	@$(BIN)/python tests/lab/lab.py down
