@@ -4,11 +4,11 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from refloat_checks import proc
-from refloat_checks.probes import FileStat, ProbePool, Usage
+from refloat_checks.probes import Examination, FileStat, ProbePool, Usage
 from refloat_checks.proc import Link, Mount, Process, Roots
 from refloat_contract.errors import Transient
 
@@ -70,6 +70,7 @@ class Facts:
         self.probes = probes
         self._threads = threads
         self._cache: dict[str, asyncio.Future[Any]] = {}
+        self._remembered: dict[tuple[str, ...], Any] = {}
 
     async def mounts(self) -> tuple[Mount, ...]:
         """The mount table, in mount order."""
@@ -93,11 +94,25 @@ class Facts:
 
     async def usage(self, path: str) -> Usage:
         """Space and inodes of the filesystem that holds a path."""
-        return await self.probes.statvfs(path, key=await self._probe_key(path))
+        key = await self._probe_key(path)
+        return await self.remember(("usage", path), lambda: self.probes.statvfs(path, key=key))
 
     async def stat(self, path: str, *, follow: bool = True) -> FileStat:
         """What stat says of a path, or with ``follow=False`` of the link there."""
         return await self.probes.stat(path, follow=follow, key=await self._probe_key(path))
+
+    async def examine(self, path: str) -> Examination:
+        """All that stat and access say of a path and, if it is a link, of where it leads."""
+        key = await self._probe_key(path)
+        return await self.remember(("examination", path), lambda: self.probes.examine(path, key=key))
+
+    async def content(self, path: str, cap_bytes: int) -> bytes:
+        """The first bytes of a file; one more than the cap says that there are more."""
+        key = await self._probe_key(path)
+        cap_bytes += 1
+        return await self.remember(
+            ("content", path), lambda: self.probes.read(path, cap_bytes=cap_bytes, key=key, whole=True)
+        )
 
     async def try_read(self, path: str, *, directory: bool) -> None:
         """Really read from a file or directory; OSError tells why it cannot be read."""
@@ -114,6 +129,17 @@ class Facts:
     async def uid(self, user: str) -> int:
         """A user's number; a number stands for itself. OSError if there is no such user."""
         return int(user) if user.isdigit() else await self.probes.uid(user)
+
+    async def user_name(self, uid: int) -> str:
+        """A user's name; its number if it has none."""
+        return await self.remember(("user", str(uid)), lambda: self.probes.user_name(uid))
+
+    async def remember(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask once per pass, and give the same answer afterwards; what raised is asked again."""
+        if what not in self._remembered:
+            self._remembered[what] = await ask()
+        found: T = self._remembered[what]
+        return found
 
     async def read(self, source: str, read: Callable[[], T]) -> T:
         """Read a source once per pass, in a thread; those who ask for it at the same time share the answer."""

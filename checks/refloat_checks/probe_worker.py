@@ -8,6 +8,7 @@ request per line on standard input, one JSON answer per line on standard output,
 # Importing pathlib would take longer than all the rest of the start.
 # ruff: noqa: PTH108, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120, PTH123
 
+import grp
 import json
 import os
 import pwd
@@ -83,11 +84,45 @@ def look_stat(root: str, path: str, follow: bool) -> dict[str, object]:  # noqa:
     }
 
 
-def look_read(root: str, path: str, cap: int) -> str:
+def look_examine(root: str, path: str) -> dict[str, object]:
+    """Tell all that stat and access say of ``path`` itself and of what it leads to."""
+    said: dict[str, object] = {"itself": None, "target": None, "access": "", "errno": 0}
+    try:
+        link = os.path.join(within(root, os.path.dirname(path)), os.path.basename(path))
+        said["itself"] = _attributes(os.lstat(link))
+        target = within(root, path)
+        said["target"] = _attributes(os.stat(target))
+        rights = (("r", os.R_OK), ("w", os.W_OK), ("x", os.X_OK))
+        said["access"] = "".join(right for right, mode in rights if os.access(target, mode, effective_ids=True))
+    except OSError as error:
+        said["errno"] = error.errno or 0
+    return said
+
+
+def _attributes(found: os.stat_result) -> dict[str, object]:
+    return {
+        "type": _TYPES.get(stat.S_IFMT(found.st_mode), "unknown"),
+        "mode": stat.S_IMODE(found.st_mode),
+        "blocks": found.st_blocks,
+        "device": found.st_dev,
+        "special": found.st_rdev,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "size": found.st_size,
+        "atime": found.st_atime,
+        "mtime": found.st_mtime,
+        "ctime": found.st_ctime,
+    }
+
+
+def look_read(root: str, path: str, cap: int, whole: bool = False) -> str:  # noqa: FBT001, FBT002 - from JSON
     """Read the first ``cap`` bytes; latin-1 in the answer, so that every byte survives JSON."""
     place = os.open(within(root, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return os.read(place, cap).decode("latin-1")
+        data = os.read(place, cap)
+        while whole and len(data) < cap and (more := os.read(place, cap - len(data))):
+            data += more
+        return data.decode("latin-1")
     finally:
         os.close(place)
 
@@ -129,9 +164,46 @@ def look_uid(root: str, user: str) -> int:
         raise OSError(2, f"no user {user}") from None
 
 
+def look_user_name(root: str, uid: int) -> str:
+    """Find a user's name, as `look_uid` finds the number; the number itself if there is none."""
+    name = _name_in(within(root, "/etc/passwd"), uid)
+    if name or root != "/":
+        return name or str(uid)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def look_group_name(root: str, gid: int) -> str:
+    """Find a group's name in the same way."""
+    name = _name_in(within(root, "/etc/group"), gid)
+    if name or root != "/":
+        return name or str(gid)
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _name_in(table: str, number: int) -> str:
+    try:
+        with open(table, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                fields = line.split(":")
+                if fields[2:] and fields[2] == str(number):
+                    return fields[0]
+    except FileNotFoundError:
+        return ""
+    return ""
+
+
 LOOKS: "dict[str, Callable[..., object]]" = {
     "statvfs": look_statvfs,
     "stat": look_stat,
+    "examine": look_examine,
+    "user_name": look_user_name,
+    "group_name": look_group_name,
     "read": look_read,
     "list": look_list,
     "write": look_write,

@@ -45,6 +45,36 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
+class Attributes:
+    """What one stat says: type and mode, owners, device numbers, times in seconds since the epoch."""
+
+    type: str
+    mode: int
+    blocks: int
+    device: int
+    special: int
+    uid: int
+    gid: int
+    size: int
+    atime: float
+    mtime: float
+    ctime: float
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A path: itself, what it leads to (the same unless it is a link), and which of `rwx` we may do there.
+
+    `None`: there is nothing; `errno` says what the kernel said of it.
+    """
+
+    itself: Attributes | None
+    target: Attributes | None
+    access: str
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
 class Silence:
     """A key that was probed and has not answered yet, and since how many seconds."""
 
@@ -117,11 +147,23 @@ class ProbePool:
         """Describe the file at ``path``, or with ``follow=False`` the link that it is."""
         return FileStat(**await self._ask("stat", key or path, deadline_s, path, follow))
 
+    async def examine(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> Examination:
+        """Tell all that stat and access say of a path; that nothing is there is no error here."""
+        said = await self._ask("examine", key or path, deadline_s, path)
+        itself, target = (Attributes(**each) if each else None for each in (said["itself"], said["target"]))
+        return Examination(itself, target, said["access"], said["errno"])
+
     async def read(
-        self, path: str, deadline_s: float = DEADLINE_S, *, cap_bytes: int = 1, key: str | None = None
+        self,
+        path: str,
+        deadline_s: float = DEADLINE_S,
+        *,
+        cap_bytes: int = 1,
+        key: str | None = None,
+        whole: bool = False,
     ) -> bytes:
-        """Read the first ``cap_bytes`` of a file."""
-        text: str = await self._ask("read", key or path, deadline_s, path, cap_bytes)
+        """Read the first ``cap_bytes`` of a file: what one read gives, or with ``whole`` all of them."""
+        text: str = await self._ask("read", key or path, deadline_s, path, cap_bytes, whole)
         return text.encode("latin-1")
 
     async def list(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> bool:
@@ -135,6 +177,14 @@ class ProbePool:
     async def uid(self, user: str, deadline_s: float = DEADLINE_S) -> int:
         """Find a user's number; the lookup may ask LDAP, which can hang as a filesystem can."""
         return int(await self._ask("uid", f"user {user}", deadline_s, user))
+
+    async def user_name(self, uid: int, deadline_s: float = DEADLINE_S) -> str:
+        """Find a user's name, or give the number as it is if it has none."""
+        return str(await self._ask("user_name", f"user {uid}", deadline_s, uid))
+
+    async def group_name(self, gid: int, deadline_s: float = DEADLINE_S) -> str:
+        """Find a group's name, or give the number as it is if it has none."""
+        return str(await self._ask("group_name", f"group {gid}", deadline_s, gid))
 
     def state(self) -> PoolState:
         """Count the helpers."""

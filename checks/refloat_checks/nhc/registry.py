@@ -4,10 +4,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from refloat_checks.nhc.checks import devices, memory
+from refloat_checks.nhc.checks import devices, memory, mounting, space
 from refloat_checks.nhc.native import NativeCheck
 
-_ALL: Final[Mapping[str, NativeCheck]] = {check.name: check for check in (*devices.CHECKS, *memory.CHECKS)}
+_MODULES: Final = (devices, memory, mounting, space)
+_ALL: Final[Mapping[str, NativeCheck]] = {check.name: check for module in _MODULES for check in module.CHECKS}
 
 
 def find(name: str) -> NativeCheck | None:

@@ -49,8 +49,8 @@ def whole(text: str, what: str, *, strict: bool) -> int | None:
 
 
 def percent(text: str, *, strict: bool) -> int | None:
-    """Read the number before a percent sign."""
-    return whole(text.replace("%", "", 1), "percentage", strict=strict)
+    """Read the number before a percent sign at the end."""
+    return whole(text.removesuffix("%"), "percentage", strict=strict)
 
 
 def below(value: int | None, limit: int | None) -> bool:

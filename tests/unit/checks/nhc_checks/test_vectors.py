@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from refloat_checks.hardware import IbPort, Infiniband, Memory, Processors
+from refloat_checks.nhc.checks.mounting import Mounted
 from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
+from refloat_checks.probes import Usage
+from refloat_checks.proc import Mount
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parents[1] / "nhc_check_vectors.json").read_text())
 VECTORS: list[dict[str, Any]] = [vector for vector in DATA["vectors"] if find(vector["check"]) is not None]
@@ -33,7 +36,28 @@ def of_hardware(name: str) -> dict[str, Any]:
     }
 
 
-RECORDED: Mapping[str, Callable[[str], dict[str, Any]]] = {"hw": of_hardware, "hw_gm": of_hardware}
+def of_filesystems(name: str) -> dict[str, Any]:
+    seen = fixture(name)
+    lines = [(each["mnt"], each["dev"], each["type"], each["opts"]) for each in seen["mounts"]]
+    table = {point: Mounted(source, fstype, options) for point, source, fstype, options in lines}
+    recorded: dict[str, Any] = {
+        "mounts": table,
+        "mounts /home": table,
+        "the mount table": tuple(Mount(*line[:3], frozenset(line[3].split(","))) for line in lines),
+    }
+    inodes = {each["mnt"]: each for each in seen["dfi"]}
+    for each in seen["df"]:
+        count = inodes[each["mnt"]]
+        numbers = (each[key] for key in ("size_kb", "free_kb", "used_kb"))
+        recorded[f"usage {each['mnt']}"] = Usage(*map(int, (*numbers, count["inodes"], count["ifree"])))
+    return recorded
+
+
+RECORDED: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "hw": of_hardware,
+    "hw_gm": of_hardware,
+    "fs": of_filesystems,
+}
 
 
 @pytest.mark.parametrize("number", range(len(VECTORS)))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where refloat answers otherwise than NHC, and why; `nhc_compat = "strict"` gives NHC's own answer.
+
+The linter and the documentation are made from this table, and the checks name its rows where they deviate.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One such place: for these checks NHC does this, refloat does that, for this reason."""
+
+    name: str
+    checks: tuple[str, ...]
+    nhc: str
+    refloat: str
+    why: str
+
+
+_SPACE: Final = ("check_fs_size", "check_fs_free", "check_fs_used")
+_INODES: Final = ("check_fs_inodes", "check_fs_ifree", "check_fs_iused")
+
+NOT_MOUNTED: Final = Deviation(
+    "not_mounted",
+    (*_SPACE, *_INODES),
+    "passes when df lists no such mount point",
+    "UNKNOWN: nothing is mounted there",
+    "a mistyped mount point, or a filesystem that is gone, looks healthy",
+)
+NO_ANSWER: Final = Deviation(
+    "no_answer",
+    (*_SPACE, *_INODES),
+    "passes when the kernel gives df an error; when df hangs, blames whatever check runs, and drains",
+    "FAILED where the kernel calls the filesystem broken; UNKNOWN, for this check alone, where it gives no answer",
+    "a stale or broken filesystem looks healthy, and a hung one takes all other checks with it",
+)
+NO_SIZE: Final = Deviation(
+    "no_size",
+    _SPACE,
+    "passes on a filesystem of size zero, with a line for syslog",
+    "UNKNOWN: there is nothing to measure",
+    "the check can never fail there",
+)
+BAD_NUMBER: Final = Deviation(
+    "bad_number",
+    (
+        *_SPACE,
+        *_INODES,
+        "check_hw_cpuinfo",
+        "check_hw_physmem",
+        "check_hw_swap",
+        "check_hw_mem",
+        "check_hw_physmem_free",
+        "check_hw_swap_free",
+        "check_hw_mem_free",
+        "check_ps_cpu",
+        "check_ps_mem",
+        "check_ps_physmem",
+        "check_ps_time",
+        "check_ps_loadavg",
+        "check_ps_kswapd",
+        "check_file_stat",
+    ),
+    "compares nothing, and passes, when a limit is no number to it (1GiB, 99.9%, 08)",
+    "UNKNOWN: a configuration error, which names the number",
+    "the check can never fail",
+)
+
+ALL: Final = (NOT_MOUNTED, NO_ANSWER, NO_SIZE, BAD_NUMBER)
