@@ -41,6 +41,8 @@ _NOT_ON_NODE: Final = frozenset(
 )
 _NO_TIME: Final = frozenset({"Unknown", "None", "NONE", "N/A"})
 _SINFO_HEAD = re.compile(r"(?P<state>[^|\n]+)\|(?P<user>[^|\n]*)\|(?P<time>[0-9]+|Unknown|None)\|")
+# A user whom this machine does not know: the number alone, as scontrol has it (22.05's says "nobody").
+_UNKNOWN_USER = re.compile(r"^Unk\(([0-9]+)\)$")
 _SHOWN_NAME = re.compile(r"NodeName=(?P<name>\S+)\s")
 _SHOWN_STATE = re.compile(r"\sState=(?P<state>\S+)\s")
 _SHOWN_TIMES = re.compile(r"\sBootTime=(?P<boot>\S+)\s+SlurmdStartTime=(?P<slurmd>\S+)(?:\s|$)")
@@ -80,7 +82,7 @@ def _sinfo_view(head: re.Match[str], reason: str, name: str) -> NodeView:
     # sinfo says "none" where there is no reason; a time tells it from a reason that reads so.
     if not set_at and reason in {"none", ""}:
         return NodeView(name, flags)
-    return NodeView(name, flags, reason, head["user"] if set_at else "", set_at)
+    return NodeView(name, flags, reason, _UNKNOWN_USER.sub(r"\1", head["user"]) if set_at else "", set_at)
 
 
 def read_node(text: str, name: str) -> NodeView:

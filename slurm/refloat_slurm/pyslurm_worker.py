@@ -73,16 +73,32 @@ def _perform(pyslurm: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(node: Any) -> dict[str, Any]:
     # Without a reason some releases still name a user ("root").
-    reason = node.reason or ""
+    reason = _reason(node)
     return {
         "name": node.name,
         "state": node.state,
         "reason": reason,
-        "reason_user": (node.reason_user or "") if reason else "",
+        "reason_user": _reason_user(node) if reason else "",
         "reason_at": (node.reason_time or 0) if reason else 0,
         "boot_time": node.boot_time or 0,
         "slurmd_start_time": node.slurmd_start_time or 0,
     }
+
+
+def _reason(node: Any) -> str:
+    try:
+        return node.reason or ""
+    except UnicodeDecodeError as error:
+        # Slurm takes any bytes; one odd reason must not hide a node, nor the whole table.
+        return bytes(error.object).decode(errors="replace")
+
+
+def _reason_user(node: Any) -> str:
+    try:
+        return node.reason_user or ""
+    except KeyError as error:
+        # A user whom this machine does not know: scontrol shows the number, and this error ends with it.
+        return str(error.args[0]).rpartition(" ")[2]
 
 
 if __name__ == "__main__":

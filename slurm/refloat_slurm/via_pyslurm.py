@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from refloat_contract.errors import Transient
+from refloat_contract.errors import RefloatError, Transient
 from refloat_slurm.complaints import not_understood, sort_complaint
 from refloat_slurm.gateway import Change, Job, NodeView, Registration
 from refloat_slurm.names import plain
@@ -86,16 +86,19 @@ class PyslurmGateway:
             # The time spent waiting for another request counts: the caller wants an answer by its deadline.
             async with asyncio.timeout(self._deadline_s), self._lock:
                 answer = await self._worker.ask(request)
-        except TimeoutError as error:
-            raise Transient(f"pyslurm did not answer within {self._deadline_s:g} s; its helper was ended") from error
-        if "error" in answer:
-            errno = answer.get("errno")
-            raise sort_complaint(str(answer["error"]), errno if isinstance(errno, int) else None)
+                error = _complaint(answer)
+                if isinstance(error, Transient):
+                    # libslurm reads slurm.conf once: where slurmctld has moved to, only a new helper finds out.
+                    await self._worker.end()
+        except TimeoutError as late:
+            raise Transient(f"pyslurm did not answer within {self._deadline_s:g} s; its helper was ended") from late
+        if error is not None:
+            raise error
         return answer
 
 
 class _Worker:
-    """The helper process: started by the first request, ended when one fails, and started again by the next."""
+    """The helper process: started by the first request, ended when one goes wrong, and started again by the next."""
 
     def __init__(self, python: str) -> None:
         self.version = ""
@@ -191,6 +194,13 @@ class _Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):
                 await process.wait()
+
+
+def _complaint(answer: Mapping[str, Any]) -> RefloatError | None:
+    if "error" not in answer:
+        return None
+    errno = answer.get("errno")
+    return sort_complaint(str(answer["error"]), errno if isinstance(errno, int) else None)
 
 
 def _view(record: object) -> NodeView:

@@ -70,9 +70,14 @@ def check_change(change: Change | None, reason: str | None) -> None:
 
     Raises:
         ValueError: nothing to change, DRAIN or DOWN without a reason, an empty reason (Slurm would keep the old one),
-            or one that no argv can hold.
+            or one that no argv can hold or no reader decode.
     """
-    if reason is not None and (not reason.strip() or "\0" in reason):
+    if reason is not None and (not reason.strip() or "\0" in reason or not _is_text(reason)):
         raise ValueError(f"not a reason: {reason!r}")
     if reason is None and change in {None, Change.DRAIN, Change.DOWN}:
         raise ValueError(f"{change.value if change else 'an update without a state'} needs a reason")
+
+
+def _is_text(reason: str) -> bool:
+    # Half a surrogate pair would be sent as a byte that is no UTF-8, or not at all.
+    return not any("\ud800" <= letter <= "\udfff" for letter in reason)

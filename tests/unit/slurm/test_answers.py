@@ -114,6 +114,7 @@ def test_one_bad_record_spoils_the_table() -> None:
         ("mixed+drain|root|17|reboot|\n", NodeView("n1", frozenset({"MIXED", "DRAIN"}), "reboot", "root", 17)),
         ("idle+drain|root|17|a|b|c|\n", NodeView("n1", frozenset({"IDLE", "DRAIN"}), "a|b|c", "root", 17)),
         ("idle+drain|root|17|none|\n", NodeView("n1", frozenset({"IDLE", "DRAIN"}), "none", "root", 17)),
+        ("idle+drain|Unk(4711)|17|x|\n", NodeView("n1", frozenset({"IDLE", "DRAIN"}), "x", "4711", 17)),
         ("idle+drain|root|17|x |\n", NodeView("n1", frozenset({"IDLE", "DRAIN"}), "x ", "root", 17)),
         ("idle+drain|root|17|one\ntwo|\n", NodeView("n1", frozenset({"IDLE", "DRAIN"}), "one\ntwo", "root", 17)),
         ("idle+drain|root|17|x|\n" * 3, NodeView("n1", frozenset({"IDLE", "DRAIN"}), "x", "root", 17)),

@@ -100,7 +100,7 @@ async def test_an_unknown_node_is_unknown(gateway: PyslurmGateway) -> None:
     ("fault", "kind"),
     [("connect", Transient), ("timeout", Transient), ("auth", Transient), ("user", Refused), ("api", Transient)],
 )
-async def test_an_error_of_pyslurm_is_ours_and_the_helper_lives_on(
+async def test_an_error_of_pyslurm_is_ours_and_only_an_outage_ends_the_helper(
     gateway: PyslurmGateway, fake: Fake, fault: str, kind: type[RefloatError]
 ) -> None:
     await gateway.node("n1")
@@ -112,7 +112,21 @@ async def test_an_error_of_pyslurm_is_ours_and_the_helper_lives_on(
 
     assert type(caught.value) is kind
     assert (await gateway.node("n1")).flags == {"IDLE"}
-    assert gateway._worker._process is helper
+    # Not to be left with the slurm.conf of before the outage.
+    assert (gateway._worker._process is helper) == (kind is Refused)
+
+
+async def test_a_reason_that_is_no_utf8_hides_no_node(gateway: PyslurmGateway, fake: Fake) -> None:
+    fake.set(n1=DRAINED | {"reason": "reboot: gr\udcffn"}, n2=IDLE)
+
+    assert (await gateway.node("n1")).reason == "reboot: gr\N{REPLACEMENT CHARACTER}n"
+    assert set(await gateway.nodes()) == {"n1", "n2"}
+
+
+async def test_a_user_who_is_unknown_here_is_a_number(gateway: PyslurmGateway, fake: Fake) -> None:
+    fake.set(n1=DRAINED | {"reason_user": 4711})
+
+    assert (await gateway.node("n1")).reason_user == "4711"
 
 
 async def test_a_call_that_hangs_ends_by_its_deadline_and_the_next_one_works(fake: Fake) -> None:

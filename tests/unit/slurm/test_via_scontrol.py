@@ -125,7 +125,15 @@ async def test_an_update_is_an_argument_list(
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(Change.DRAIN, None), (Change.DOWN, None), (None, None), (Change.DRAIN, ""), (None, " "), (Change.RESUME, "a\0b")],
+    [
+        (Change.DRAIN, None),
+        (Change.DOWN, None),
+        (None, None),
+        (Change.DRAIN, ""),
+        (None, " "),
+        (Change.RESUME, "a\0b"),
+        (None, "\udcff"),
+    ],
 )
 async def test_an_update_that_slurm_would_not_take_is_not_sent(
     tool: Tool, change: Change | None, reason: str | None

@@ -60,6 +60,15 @@ def _fail_as_told() -> None:
 
 
 class Node(SimpleNamespace):
+    def __getattribute__(self, name: str) -> Any:
+        # As pyslurm, which decodes and looks up when an attribute is read.
+        value = super().__getattribute__(name)
+        if name == "reason" and value is not None:
+            return value.encode(errors="surrogateescape").decode()
+        if name == "reason_user" and isinstance(value, int):
+            raise KeyError(f"getpwuid(): uid not found: {value}")
+        return value
+
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         state = kwargs.get("state")
         if name is None and state is not None and state not in _STATES:
@@ -81,6 +90,9 @@ class Node(SimpleNamespace):
             raise RPCError(2018, "Invalid node name specified")
         if getattr(changes, "state", None) == "RESUME" and store["nodes"][self.name]["state"] == "IDLE":
             raise RPCError(2028, "Invalid node state specified")
+        for value in vars(changes).values():
+            if isinstance(value, str):
+                value.encode()
         with Path(store["log"]).open("a", encoding="utf-8") as log:
             log.write(json.dumps([self.name, {k: v for k, v in vars(changes).items() if k != "name"}]) + "\n")
 
