@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers what bash lines and site scripts ask NHC's library for: matches, sizes, counts, users, hardware."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from refloat_checks import hardware
+from refloat_checks.facts import Facts
+from refloat_checks.nhc import units
+from refloat_checks.nhc.bridge import Answer
+from refloat_checks.nhc.match import matches
+from refloat_contract.errors import RefloatError
+
+_UNITS: Final[Mapping[str, Callable[[str], object]]] = {
+    "parse_size": units.parse_size,
+    "unparse_size": lambda text: units.unparse_size(int(text)),
+    "parse_count": units.parse_count,
+    "unparse_count": lambda text: units.unparse_count(int(text)),
+}
+_PASSWD_FIELDS: Final = 3
+
+
+class Answers:
+    """Answers with the facts of one pass."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    async def answer(self, asked: Sequence[str]) -> Answer:
+        """Answer one question; status 1 where there is no answer."""
+        try:
+            match asked:
+                case ["match", text, pattern]:
+                    return _truth(matches(pattern, text))
+                case ["match_glob", text, pattern]:
+                    return _truth(
+                        matches(pattern if pattern[:1] not in "/{!" else f"[{pattern[:1]}]{pattern[1:]}", text)
+                    )
+                case ["match_range", text, ranges]:
+                    return _truth(matches(ranges if ranges.startswith("{") else f"{{{ranges}}}", text))
+                case ["uid", user]:
+                    return Answer(0, str(await self._facts.uid(user)))
+                case ["user", uid]:
+                    return await self._user(uid)
+                case ["hardware", name]:
+                    return Answer(0, (await self.hardware()).get(name, "0"))
+                case ["max_sys_uid"]:
+                    return Answer(0, str(max_sys_uid(await self._text("/etc/login.defs"))))
+                case [verb, text] if verb in _UNITS:
+                    return Answer(0, str(_UNITS[verb](text)) if text else "")
+        except (RefloatError, OSError, ValueError, units.BadUnit) as error:
+            return Answer(1, str(error))
+        return Answer(1)
+
+    async def hardware(self) -> dict[str, str]:
+        """NHC's HW_ variables."""
+        cpus, memory = await hardware.processors(self._facts), await hardware.memory(self._facts)
+        found = {
+            "HW_SOCKETS": cpus.sockets,
+            "HW_CORES": cpus.cores,
+            "HW_THREADS": cpus.threads,
+            "HW_RAM_TOTAL": memory.ram_kb,
+            "HW_RAM_FREE": memory.ram_free_kb,
+            "HW_SWAP_TOTAL": memory.swap_kb,
+            "HW_SWAP_FREE": memory.swap_free_kb,
+        }
+        return {name: str(value) for name, value in found.items()}
+
+    async def _user(self, uid: str) -> Answer:
+        if not uid.isdigit():
+            return Answer(0, uid)
+        for line in (await self._text("/etc/passwd")).splitlines():
+            fields = line.split(":")
+            if len(fields) >= _PASSWD_FIELDS and fields[2] == uid:
+                return Answer(0, fields[0])
+        return Answer(1)
+
+    async def _text(self, path: str) -> str:
+        data = await self._facts.probes.read(path, cap_bytes=1 << 20)
+        return data.decode(errors="surrogateescape")
+
+
+def _truth(found: bool) -> Answer:  # noqa: FBT001 - it is what it turns into
+    return Answer(0 if found else 1)
+
+
+def max_sys_uid(login_defs: str) -> int:
+    """The highest user number that is the system's own, as login.defs(5) has it."""
+    found = {line.split()[0]: line.split()[1] for line in login_defs.splitlines() if len(line.split()) > 1}
+    if found.get("SYS_UID_MAX", "").isdecimal():
+        return int(found["SYS_UID_MAX"])
+    return int(found["UID_MIN"]) - 1 if found.get("UID_MIN", "").isdecimal() else 99

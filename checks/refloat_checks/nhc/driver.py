@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over the lines of an nhc.conf: native checks and settings here, the rest in one bash; nothing hangs it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from refloat_checks.facts import Facts
+from refloat_checks.nhc import plan as plans
+from refloat_checks.nhc import words
+from refloat_checks.nhc.answers import Answers
+from refloat_checks.nhc.bridge import Answer, Bridge, Ran
+from refloat_checks.nhc.findings import CANNOT_RUN, TIMED_OUT, LineFinding, PassResult, verdict
+from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun
+from refloat_checks.nhc.performing import Performer
+from refloat_checks.nhc.plan import BUILTINS, Plan, Step
+from refloat_checks.nhc.variables import PATH, SETTINGS
+from refloat_contract.errors import Transient
+from refloat_contract.words import Status
+
+_RUN_COMMANDS: Final = ("check_cmd_", "check_moab_", "check_nv", "check_dmi_", "check_net_ping", "check_ps_unauth")
+_HARDWARE: Final = "check_hw_"
+
+
+class Listener(Protocol):
+    """Who hears how a pass goes: NHC's log and syslog lines, and each finding as it comes."""
+
+    def began(self, step: Step) -> None:
+        """A check is looked at."""
+
+    def said(self, text: str) -> None:
+        """A line for the log."""
+
+    def reported(self, text: str) -> None:
+        """A line for syslog."""
+
+    def found(self, finding: LineFinding) -> None:
+        """A check found something."""
+
+
+class Deaf:
+    """A listener that wants to know nothing."""
+
+    def began(self, step: Step) -> None:
+        """Let it begin."""
+
+    def said(self, text: str) -> None:
+        """Let it be said."""
+
+    def reported(self, text: str) -> None:
+        """Let it be reported."""
+
+    def found(self, finding: LineFinding) -> None:
+        """Let it be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a pass goes. Without `acts` what checks ask for (kill, remount, ...) is not done.
+
+    `check_deadline_s` is each native check's; those that run commands, and bash, have what the pass has left.
+    """
+
+    strict: bool = False
+    acts: bool = False
+    deadline_s: float = 45.0
+    check_deadline_s: float = 10.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=lambda: {"PATH": PATH})
+
+
+Find = Callable[[str], NativeCheck | None]
+
+
+class Pass:
+    """One pass over a plan with the facts of that pass."""
+
+    def __init__(
+        self, plan: Plan, facts: Facts, find: Find, names: Sequence[str], options: Options, listener: Listener
+    ) -> None:
+        self._plan = plan
+        self._facts = facts
+        self._find = find
+        self._names = names
+        self._options = options
+        self._listener = listener
+        self._variables = dict(options.variables)
+        self._exports = set(options.exports)
+        self._changed = set(self._variables)
+        self._bridge: Bridge | None = None
+        self._ends_s = 0.0
+        self._findings: list[LineFinding] = []
+        self._unsure: list[NhcOutcome] = []
+        self._exited: int | None = None
+
+    async def run(self) -> PassResult:
+        """Go through the lines in order, to the end or (as NHC, unless all are to be checked) to the first failure."""
+        self._ends_s = asyncio.get_running_loop().time() + self._options.deadline_s
+        if self._plan.aborted:
+            return self._aborted()
+        try:
+            if self._plan.hardware and not self._options.strict:
+                await self._gather_hardware()
+            if self._plan.script_settings:
+                await self._bash()
+            for step in self._plan.steps:
+                await self._take(step)
+                if self._is_over():
+                    break
+        finally:
+            await self._drop_bridge()
+        return self._result()
+
+    def _aborted(self) -> PassResult:
+        finding = LineFinding(0, "nhc.conf", "", Status.UNKNOWN, 1, self._plan.aborted)
+        self._listener.found(finding)
+        return PassResult((finding,), verdict([finding], check_all=False, whole=False), self._variables)
+
+    def _is_over(self) -> bool:
+        failed = bool(self._findings) and self._findings[-1].status is Status.FAILED
+        return self._exited is not None or (failed and not self._check_all)
+
+    def _result(self) -> PassResult:
+        looked = {finding.number for finding in self._findings}
+        whole = self._exited is None and all(step.number in looked for step in self._plan.checks)
+        found = verdict(self._findings, check_all=self._check_all, exited=self._exited, whole=whole)
+        return PassResult(tuple(self._findings), found, dict(self._variables))
+
+    @property
+    def _check_all(self) -> bool:
+        return self._variables.get("NHC_CHECK_ALL") == "1"
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.05, self._ends_s - asyncio.get_running_loop().time())
+
+    async def _take(self, step: Step) -> None:
+        if step.is_setting and await self._set(step):
+            return
+        self._listener.began(step)
+        finding = await self._look(step)
+        self._findings.append(finding)
+        self._listener.found(finding)
+
+    async def _look(self, step: Step) -> LineFinding:
+        if step.problem:
+            return _finding(step, Status.UNKNOWN, 1, step.problem)
+        if asyncio.get_running_loop().time() >= self._ends_s:
+            return _finding(step, Status.UNKNOWN, TIMED_OUT, f'No time was left for "{step.text}".')
+        spoken = self._native_words(step)
+        if spoken is None:
+            return await self._look_in_bash(step)
+        if spoken[0] in BUILTINS and self._find(spoken[0]) is None:
+            return self._returned(step, BUILTINS[spoken[0]])
+        outcome = await self._run_native(spoken)
+        return self._judged(step, outcome)
+
+    def _native_words(self, step: Step) -> list[str] | None:
+        """The line's words where a native check, which no script of the site replaces, is all it is."""
+        command = step.command
+        if command is None or command.name is None or command.name in self._plan.functions:
+            return None
+        if self._find(command.name) is None and command.name not in BUILTINS:
+            return None
+        spoken: list[str] = []
+        for word in command.words:
+            expanded = words.expand(word, self._variables.get)
+            if expanded is None:
+                return None
+            spoken += expanded
+        return spoken
+
+    async def _run_native(self, spoken: Sequence[str]) -> NhcOutcome:
+        check = self._find(spoken[0])
+        if check is None:
+            raise AssertionError(f"{spoken[0]} is no native check")
+        left_s = self._left_s
+        deadline_s = left_s if spoken[0].startswith(_RUN_COMMANDS) else min(left_s, self._options.check_deadline_s)
+        run = NhcRun(self._facts, self._variables, deadline_s, strict=self._options.strict)
+        outcome = await check.run(list(spoken[1:]), run)
+        if self._options.acts and outcome.actions:
+            outcome = await Performer(self._left_s, self._environment()).settled(outcome)
+        for text in outcome.log:
+            self._listener.said(text)
+        for text in outcome.syslog:
+            self._listener.reported(text)
+        if self._options.strict and self._plan.hardware and spoken[0].startswith(_HARDWARE):
+            await self._gather_hardware()
+        return outcome
+
+    def _judged(self, step: Step, outcome: NhcOutcome) -> LineFinding:
+        if outcome.status is Status.FAILED and not outcome.message:
+            return self._returned(step, outcome.rc)
+        return _finding(step, outcome.status, outcome.rc, outcome.message, int(outcome.status is Status.FAILED))
+
+    def _returned(self, step: Step, rc: int) -> LineFinding:
+        if rc == 0 or (self._options.strict and self._check_all):
+            return _finding(step, Status.OK)
+        # A command that is not there proves nothing about the node.
+        unsure = rc in CANNOT_RUN and not self._options.strict
+        status = Status.UNKNOWN if unsure else Status.FAILED
+        return _finding(step, status, rc, f"Check {step.text} returned {rc}")
+
+    async def _set(self, step: Step) -> bool:
+        """Set variables; False where only bash can tell to what."""
+        command = step.command
+        values: dict[str, str] = {}
+        for name, word in command.assignments if command is not None else ():
+            value = words.joined(word, lambda wanted: values.get(wanted, self._variables.get(wanted)))
+            if value is None:
+                return False
+            values[name] = value
+        self._variables.update(values)
+        self._changed.update(values)
+        if command is not None and command.exports:
+            self._exports.update(command.exports)
+            self._changed.update(command.exports)
+        return True
+
+    async def _gather_hardware(self) -> None:
+        found = await Answers(self._facts).hardware()
+        self._variables.update(found)
+        self._changed.update(found)
+
+    def _environment(self) -> dict[str, str]:
+        exported = {name: self._variables[name] for name in self._exports if name in self._variables}
+        return {**self._options.env, **exported}
+
+    # What only bash can do.
+
+    async def _look_in_bash(self, step: Step) -> LineFinding:
+        self._unsure.clear()
+        deadline = asyncio.timeout(self._left_s)
+        try:
+            async with deadline:
+                ran = await self._ran(step.text)
+        except TimeoutError:
+            await self._drop_bridge()
+            status = Status.FAILED if self._options.strict else Status.UNKNOWN
+            return _finding(step, status, TIMED_OUT, f'Script timed out while executing "{step.text}".')
+        except Transient as error:
+            await self._drop_bridge()
+            return _finding(step, Status.UNKNOWN, 1, f"Check {step.text} could not be run: {error}")
+        if ran.exited:
+            await self._drop_bridge()
+        return self._judged_in_bash(step, ran)
+
+    async def _ran(self, text: str) -> Ran:
+        bridge = await self._bash()
+        changed = {name: self._variables[name] for name in self._changed if name in self._variables}
+        await bridge.assign(changed, self._exports & self._changed)
+        self._changed.clear()
+        return self._heard(await bridge.run(text))
+
+    def _heard(self, ran: Ran) -> Ran:
+        self._variables.update(ran.variables)
+        for text in (*ran.output.splitlines(), *ran.log):
+            self._listener.said(text)
+        for text in ran.syslog:
+            self._listener.reported(text)
+        return ran
+
+    def _judged_in_bash(self, step: Step, ran: Ran) -> LineFinding:
+        if ran.deaths:
+            first = ran.deaths[0]
+            return _finding(step, Status.FAILED, first.rc, first.message, len(ran.deaths))
+        if ran.exited:
+            self._exited = ran.rc
+            status = Status.UNKNOWN if ran.rc == 0 else Status.FAILED
+            return _finding(step, status, ran.rc, f"Check {step.text} ended the run with {ran.rc}")
+        if ran.rc != 0 and self._unsure:
+            return _finding(step, Status.UNKNOWN, ran.rc, self._unsure[0].message)
+        return self._returned(step, ran.rc)
+
+    async def _bash(self) -> Bridge:
+        """The running bash, or a new one that has sourced the site's scripts."""
+        if self._bridge is None:
+            env = {**self._options.env, "PATH": self._options.env.get("PATH", PATH)}
+            self._bridge = await Bridge.start(self._names, env, self._answer)
+            await self._bridge.assign(self._variables, self._exports)
+            self._changed.clear()
+            await self._bridge.watch(dict.fromkeys((*SETTINGS, *plans.watched(self._plan))))
+            for script in self._plan.scripts:
+                self._heard(await self._bridge.source(script))
+        return self._bridge
+
+    async def _drop_bridge(self) -> None:
+        if self._bridge is not None:
+            bridge, self._bridge = self._bridge, None
+            self._changed.update(self._variables)
+            await bridge.aclose()
+
+    async def _answer(self, asked: Sequence[str]) -> Answer:
+        if asked[0] != "check":
+            return await Answers(self._facts).answer(asked)
+        outcome = await self._run_native(asked[1:])
+        if outcome.status is Status.UNKNOWN:
+            self._unsure.append(outcome)
+        died = outcome.status is Status.FAILED and bool(outcome.message)
+        return Answer(outcome.rc, outcome.message, died)
+
+
+def _finding(step: Step, status: Status, rc: int = 0, message: str = "", deaths: int = 0) -> LineFinding:
+    return LineFinding(step.number, step.label, step.text, status, rc, message, deaths)

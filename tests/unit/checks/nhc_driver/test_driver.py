@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from refloat_checks import facts
+from refloat_checks.nhc import plan
+from refloat_checks.nhc.driver import Deaf, Options, Pass
+from refloat_checks.nhc.findings import PassResult
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, Shell, failed, passed, unknown
+from refloat_checks.probes import ProbePool
+from refloat_checks.proc import Roots
+from refloat_contract.words import Status
+
+SEEN: list[list[str]] = []
+RunPass = Callable[..., Awaitable[PassResult]]
+
+
+class Heard(Deaf):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def said(self, text: str) -> None:
+        self.lines.append(text)
+
+
+async def good(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    SEEN.append(list(words))
+    return PASSED
+
+
+async def bad(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    return failed("check_bad", " ".join(words) or "it is bad")
+
+
+async def shows(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    return failed("check_shows", run.variable(words[0], "unset"))
+
+
+async def hangs(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def unsure(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    return unknown("check_unsure", "no answer")
+
+
+async def acts(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    return passed(actions=(Shell(words[0]),))
+
+
+NATIVES = {
+    f"check_{look.__name__}": NativeCheck(f"check_{look.__name__}", look)
+    for look in (good, bad, shows, hangs, unsure, acts)
+}
+
+
+@pytest.fixture
+async def run_pass(tmp_path: Path) -> AsyncIterator[RunPass]:
+    pool = ProbePool()
+    source = facts.source(Roots(), pool)
+
+    async def run(text: str, listener: Heard | None = None, **options: object) -> PassResult:
+        options.setdefault("variables", {"HOSTNAME": "n1", "NHC_CHECK_ALL": "1"})
+        scripts = await asyncio.to_thread(read_scripts, tmp_path)
+        planned = plan.make(text, "n1", scripts, NATIVES.__contains__, strict=bool(options.get("strict")))
+        made = Options(**options)  # type: ignore[arg-type]
+        return await Pass(planned, source(), NATIVES.get, tuple(NATIVES), made, listener or Heard()).run()
+
+    SEEN.clear()
+    yield run
+    await pool.aclose()
+
+
+def read_scripts(place: Path) -> dict[str, str]:
+    return {str(path): path.read_text() for path in place.glob("*.nhc")}
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not await asyncio.to_thread(is_so):  # noqa: ASYNC110 - another process's doing sets no event here
+            await asyncio.sleep(0.01)
+
+
+def told(result: PassResult) -> list[tuple[str, str, str]]:
+    return [(finding.label, finding.status.value, finding.message) for finding in result.findings]
+
+
+async def test_lines_run_in_order_and_share_their_variables(run_pass: RunPass) -> None:
+    result = await run_pass(
+        '* || A=1\n* || export B="x $A"\n* || B=$(echo $B y)\n'
+        '* || check_good $B\n* || check_good "$B"\nn2 || check_bad\n'
+    )
+
+    assert SEEN == [["x", "1", "y"], ["x 1 y"]]
+    assert result.verdict.is_good
+
+
+async def test_the_first_failure_ends_the_run_as_in_nhc(run_pass: RunPass) -> None:
+    result = await run_pass("* || check_bad one\n* || check_bad two\n", variables={})
+
+    assert (result.verdict.rc, result.verdict.message, len(result.findings)) == (1, "check_bad:  one", 1)
+
+
+async def test_with_all_checks_failures_are_counted_and_the_first_is_told(run_pass: RunPass) -> None:
+    result = await run_pass("* || check_bad one\n* || die 9 two\n* || check_good\n")
+
+    assert (result.verdict.rc, result.verdict.message, len(result.findings)) == (2, "check_bad:  one", 3)
+
+
+async def test_a_check_that_only_returns_is_a_failure_too(run_pass: RunPass) -> None:
+    text = "* || false\n* || ( exit 4 )\n"
+
+    assert [finding.message for finding in (await run_pass(text)).findings] == [
+        "Check false returned 1",
+        "Check ( exit 4 ) returned 4",
+    ]
+    assert (await run_pass(text, strict=True)).verdict.rc == 0, "NHC -a does not see them"
+
+
+async def test_a_lost_last_line(run_pass: RunPass) -> None:
+    text = "* || check_good\n* || check_bad"
+
+    assert (await run_pass(text)).verdict.rc == 1
+    assert (await run_pass(text, strict=True)).verdict.rc == 0
+
+
+async def test_an_apostrophe_in_a_message(run_pass: RunPass) -> None:
+    result = await run_pass('* || check_bad "it\'s" \'a "b" $(c)\'\n* || check_good x | cat; die 1 "that\'s it"\n')
+
+    assert [finding.message for finding in result.findings] == ['check_bad:  it\'s a "b" $(c)', "that's it"]
+
+
+async def test_a_value_with_shell_code_is_never_evaluated(run_pass: RunPass, tmp_path: Path) -> None:
+    code = f"$(touch {tmp_path}/pwned)'; touch {tmp_path}/pwned; '"
+    result = await run_pass(
+        "* || echo; check_shows X\n* || check_shows X\n", variables={"X": code, "NHC_CHECK_ALL": "1"}
+    )
+
+    assert [finding.message for finding in result.findings] == [f"check_shows:  {code}"] * 2
+    assert not (tmp_path / "pwned").exists()
+
+
+async def test_a_sites_scripts_are_sourced_and_win_over_native_checks(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "a.nhc").write_text('check_site() { log "$HOSTNAME"; check_bad "of $1"; }\nLIMIT=7\n')
+    (tmp_path / "b.nhc").write_text("function check_good {\n die 5 ours\n}\n")
+    (tmp_path / "lbnl_fs.nhc").write_text("touch /should/not/be/sourced; die 1 no\n")
+    heard = Heard()
+
+    result = await run_pass("* || check_site x\n* || check_good\n* || check_shows LIMIT\n* || N=$LIMIT\n", heard)
+
+    assert heard.lines == ["n1"]
+    assert told(result) == [
+        ("check_site", "FAILED", "check_bad:  of x"),
+        ("check_good", "FAILED", "ours"),
+        ("check_shows", "FAILED", "check_shows:  7"),
+    ]
+
+
+async def test_what_a_script_sets_is_seen_by_native_checks(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "a.nhc").write_text("MAX_SYS_UID=7\n")
+
+    assert told(await run_pass("* || check_shows MAX_SYS_UID\n"))[0][2] == "check_shows:  7"
+
+
+@pytest.mark.parametrize("line", ["check_hangs", "sleep 60", "sleep 60 & wait", "trap '' TERM; sleep 60"])
+async def test_a_check_that_hangs_blames_only_itself_and_stops_nothing_else(run_pass: RunPass, line: str) -> None:
+    result = await run_pass(f"* || {line}\n* || check_good\n", deadline_s=0.6, check_deadline_s=0.2)
+
+    assert [finding.status for finding in result.findings][:1] == [Status.UNKNOWN]
+    assert result.verdict.message is None, "nobody is drained for it"
+    assert not result.verdict.is_good
+
+
+async def test_lines_after_a_hanging_native_check_are_looked_at(run_pass: RunPass) -> None:
+    result = await run_pass("* || check_hangs\n* || check_bad\n", check_deadline_s=0.1)
+
+    assert [finding.status for finding in result.findings] == [Status.UNKNOWN, Status.FAILED]
+
+
+async def test_strict_drains_for_a_time_out_as_nhc_does_but_names_the_line(run_pass: RunPass) -> None:
+    result = await run_pass("* || sleep 60\n", deadline_s=0.3, strict=True, variables={})
+
+    assert (result.verdict.rc, result.verdict.message) == (142, 'Script timed out while executing "sleep 60".')
+
+
+async def test_an_exit_ends_the_run_without_a_resume(run_pass: RunPass) -> None:
+    result = await run_pass("* || exit 0\n* || check_bad\n")
+
+    assert (result.verdict.rc, result.verdict.message, result.verdict.is_good) == (0, None, False)
+
+
+async def test_unknown_in_a_shell_line_stays_unknown(run_pass: RunPass) -> None:
+    result = await run_pass("* || check_unsure || false\n* || check_unsure\n* || /no/such/program\n")
+
+    assert {finding.status for finding in result.findings} == {Status.UNKNOWN}
+
+
+async def test_bash_is_not_started_for_a_file_that_needs_none(
+    run_pass: RunPass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: object) -> None:
+        raise AssertionError("bash was started")
+
+    # The standard library's: nothing may be executed.
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    result = await run_pass("* || A=$((2*HW_CORES))\n* || check_good $A\n* || true\n")
+
+    assert result.verdict.is_good
+    assert int(SEEN[0][0]) >= 2
+
+
+async def test_actions_are_done_only_by_who_acts(run_pass: RunPass, tmp_path: Path) -> None:
+    marks = [tmp_path / "observed", tmp_path / "acted"]
+    for mark, does in zip(marks, (False, True), strict=True):
+        await run_pass(f'* || check_acts "touch {mark}; sleep 60"\n', acts=does)
+    await eventually(marks[1].exists)
+
+    assert not marks[0].exists()
+
+
+async def test_a_target_that_is_a_lone_slash_does_not_hide_the_other_lines(run_pass: RunPass) -> None:
+    text = "/ || check_good\n* || check_bad\n"
+
+    assert [finding.status for finding in (await run_pass(text)).findings] == [Status.UNKNOWN, Status.FAILED]
+    strict = await run_pass(text, strict=True)
+    assert (strict.verdict.rc, strict.verdict.message) == (1, None)
+
+
+async def test_names_of_nhcs_library_work_in_scripts(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "a.nhc").write_text(
+        """check_site() {
+    local size; nhc_common_parse_size 2gb size; log "$size"
+    nhc_common_unparse_size 1048576 size; log "$size"
+    mcheck n07 '{n[01-10]}' && log range
+    mcheck n07 '!/^x/' && log negated
+    mcheck_regexp n07 '^n0' && log regexp
+    nhc_common_get_uid root size; log "$size"
+    nhc_common_get_userid 0 size; log "$size"
+    nhc_hw_gather_data; (( HW_THREADS > 0 )) && log threads
+    array_push A 1 "2 3"; array_join , A size; log "$size"
+    nhc_cmd_with_timeout 5 false || log "rc $?"
+}
+"""
+    )
+    heard = Heard()
+
+    assert (await run_pass("* || check_site\n", heard)).verdict.is_good
+    assert heard.lines == [
+        "2097152", "1GB", "range", "negated", "regexp", "0", "root", "threads", "1,2 3", "rc 1",
+    ]  # fmt: skip
+
+
+async def test_nothing_that_bash_started_outlives_the_pass(run_pass: RunPass, tmp_path: Path) -> None:
+    await run_pass(f"* || sleep 1234.5 & echo $! > {tmp_path}/pid\n")
+
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+
+    await eventually(lambda: not stat.exists() or " Z " in stat.read_text())
