@@ -134,6 +134,10 @@ class Facts:
         """A user's name; its number if it has none."""
         return await self.remember(("user", str(uid)), lambda: self.probes.user_name(uid))
 
+    async def group_name(self, gid: int) -> str:
+        """A group's name; its number if it has none."""
+        return await self.remember(("group", str(gid)), lambda: self.probes.group_name(gid))
+
     async def remember(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         """Ask once per pass, and give the same answer afterwards; what raised is asked again."""
         if what not in self._remembered:

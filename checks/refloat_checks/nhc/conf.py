@@ -45,14 +45,14 @@ def lines(text: str) -> Iterator[Line]:
 
     A last line without a line's end is not there. Without `||` the whole line is target and check at once.
     """
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text):
         target, bars, check = line.partition("||")
         target, check = _trim(target), _trim(check if bars else line)
         if target and check and not target.startswith("#"):
             yield Line(number, target, check)
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     r"""Read lines as bash's `read` without -r: a backslash goes, and the character behind it loses its meaning.
 
     So `\` at the end of a line joins it with the next, and an escaped blank at the start or end stays.

@@ -68,4 +68,49 @@ BAD_NUMBER: Final = Deviation(
     "the check can never fail",
 )
 
-ALL: Final = (NOT_MOUNTED, NO_ANSWER, NO_SIZE, BAD_NUMBER)
+EMPTY_FILE_NAME: Final = Deviation(
+    "empty_file_name",
+    ("check_file_test",),
+    "finds every test of an empty name true",
+    "UNKNOWN: the name is empty",
+    "a variable that is not set turns the check off",
+)
+UNREADABLE: Final = Deviation(
+    "unreadable",
+    ("check_file_contents",),
+    "passes when the file cannot be read and all patterns are negated",
+    "UNKNOWN: the file cannot be read",
+    "what nobody read was not found either",
+)
+LAST_LINE: Final = Deviation(
+    "last_line",
+    ("check_file_contents",),
+    "does not see a last line that has no line's end",
+    "sees it",
+    "what must not stand there goes unseen, and what must is missed",
+)
+BAD_PATTERN: Final = Deviation(
+    "bad_pattern",
+    (
+        "check_file_contents",
+        "check_fs_mount",
+        "check_fs_mount_rw",
+        "check_fs_mount_ro",
+        "check_ps_service",
+        "check_ps_cpu",
+        "check_ps_mem",
+        "check_ps_physmem",
+        "check_ps_time",
+        "check_ps_blacklist",
+        "check_net_socket",
+        "check_cmd_output",
+        "check_cmd_dmesg",
+        "check_dmi_data_match",
+        "check_dmi_raw_data_match",
+    ),
+    "takes a match string that cannot be read for one that matches nothing, and with ! everything",
+    "UNKNOWN: a configuration error, which names the column",
+    "the check always fails, or can never fail",
+)
+
+ALL: Final = (NOT_MOUNTED, NO_ANSWER, NO_SIZE, BAD_NUMBER, EMPTY_FILE_NAME, UNREADABLE, LAST_LINE, BAD_PATTERN)

@@ -8,6 +8,7 @@ from typing import Final
 
 from refloat_checks.facts import Facts
 from refloat_checks.nhc.checks.options import Options, getopts
+from refloat_checks.nhc.checks.patterns import require_meaning
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import (
     Action,
@@ -145,6 +146,7 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     wanted = read_words(words, run.variable("MOUNT_CMD", "mount"))
     if isinstance(wanted, NhcOutcome):
         return wanted
+    require_meaning(run, *wanted.sources, *wanted.types, *wanted.options)
     for point in wanted.automounted:
         # Any walk below the mount point makes the automounter mount it; what is found there does not matter.
         with contextlib.suppress(OSError):

@@ -55,3 +55,8 @@ def getopts(name: str, spec: str, words: Sequence[str]) -> Options | NhcOutcome:
             given.append((letter, letters))
             letters = ""
     return Options(tuple(given), tuple(words[at:]))
+
+
+def absolute(path: str) -> str:
+    """Give a path a meaning that does not depend on where we were started."""
+    return path if path.startswith("/") else f"/{path}"

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check_file_contents: match strings that some line of a file must match, or with `!` none may."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from refloat_checks.nhc import conf, deviations
+from refloat_checks.nhc.checks.options import absolute
+from refloat_checks.nhc.checks.patterns import require_meaning
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, unknown
+
+NAME: Final = "check_file_contents"
+CAP_BYTES: Final = 4 << 20
+
+
+def lines(text: str, *, strict: bool = False) -> list[str]:
+    r"""Split a file as the shell's `read` does: blanks around a line go, and so do backslashes.
+
+    In strict mode a last line without a line's end goes too.
+    """
+    if not strict and text and not text.endswith("\n"):
+        text += "\n"
+    if "\\" in text or "\0" in text:
+        return [line for _, line in conf.logical_lines(text)]
+    return [line.strip(" \t") for line in text.split("\n")[:-1]]
+
+
+def judge(name: str, content: Iterable[str], patterns: Sequence[str]) -> NhcOutcome:
+    """Go through the lines up to the first that must not be there, or until all that must be were seen."""
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    missing = [pattern for pattern in patterns if not pattern.startswith("!")]
+    for number, line in enumerate(content, start=1):
+        if not missing and not unwanted:
+            return PASSED
+        # In the order in which they were given, as NHC reports the first.
+        for pattern in unwanted:
+            if matches(pattern, line):
+                return failed(NAME, f'File "{name}" line {number} matches "{pattern}".')
+        if missing:
+            missing = [pattern for pattern in missing if not matches(pattern, line)]
+    if not missing:
+        return PASSED
+    if len(patterns) == 1:
+        return failed(NAME, f'File "{name}" failed to match "{missing[0]}".')
+    matched = f"{len(patterns) - len(missing)}/{len(patterns)}"
+    return failed(NAME, f'File "{name}" matched {matched} patterns.  First failed match:  "{missing[0]}".')
+
+
+async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    name, *patterns = words or [""]
+    require_meaning(run, *(pattern.removeprefix("!") for pattern in patterns))
+    try:
+        data = await run.facts.content(absolute(name), CAP_BYTES)
+    except OSError as error:
+        without = judge(name, (), patterns)
+        if without is not PASSED:
+            return without
+        return otherwise(run, deviations.UNREADABLE, NAME, f'File "{name}" cannot be read: {error.strerror}', without)
+    if len(data) > CAP_BYTES:
+        return unknown(NAME, f'File "{name}" is larger than {CAP_BYTES >> 20} MB')
+    return judge(name, lines(data.decode(errors="surrogateescape"), strict=run.strict), patterns)
+
+
+CHECKS: Final = (NativeCheck(NAME, _look),)
