@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process table: job steps, slurmd, and who holds a filesystem. Reads /proc only, never a path of a process."""
 
+import asyncio
 import contextlib
 import os
 import time
@@ -12,6 +13,7 @@ from typing import Final
 from refloat_agent.observation import StepProcess
 from refloat_contract.errors import Transient
 
+_SCAN_S: Final = 10.0
 _SLURMSTEPD: Final = "slurmstepd"
 _START_TIME: Final = 19  # field 22 of /proc/PID/stat, counted from the state after the name
 
@@ -31,6 +33,14 @@ class ProcProcesses:
         Raises:
             Transient: /proc cannot be listed.
         """
+        try:
+            # cmdline takes the process's own memory lock: behind a hung filesystem it may never come.
+            async with asyncio.timeout(_SCAN_S):
+                return await asyncio.to_thread(self._steps)
+        except TimeoutError as error:
+            raise Transient(f"{self.proc} was not read within {_SCAN_S:g} s") from error
+
+    def _steps(self) -> tuple[StepProcess, ...]:
         found = []
         for pid in self._pids():
             if self._read(pid, "comm").strip() != _SLURMSTEPD:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """This node in Slurm: the coordinator's feed while it is fresh, own reads when it is not or when it matters."""
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import Final
@@ -118,7 +119,7 @@ class AgentSlurm:
         known = view.registration or Registration(0, 0)
         if "NOT_RESPONDING" in view.flags or not known.slurmd_start_time:
             return False
-        starts = self.processes.started_at("slurmd")
+        starts = await asyncio.to_thread(self.processes.started_at, "slurmd")
         return any(abs(start - known.slurmd_start_time) <= REGISTRATION_TOLERANCE_S for start in starts)
 
     async def update(self, change: Change, reason: str | None = None) -> None:
