@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from refloat_agent.state import Policy, Recipe
 from refloat_checks import registry
 from refloat_checks.mounts import MountLimits
+from refloat_checks.nhc.slurm_marking import LEADER
 from refloat_contract.reasons import HOLD_WORD, Dialect, Word
 from refloat_contract.topics import is_level
 from refloat_contract.words import Phase
@@ -197,6 +198,17 @@ class AgentSettings(Settings):
         default_factory=dict, description="Recipes by name; `reboot` is there without being named."
     )
     check: tuple[dict[str, Any], ...] = Field(default=(), description="Checks; see the reference of checks.")
+    nhc_conf: Path | None = Field(
+        default=None,
+        description="An nhc.conf, as in `/etc/nhc/nhc.conf`, whose lines become checks of this node; a line that needs "
+        "a shell is run by bash, with the site's scripts from the folder `scripts` beside it. Drains that NHC left "
+        "(`NHC:`) are adopted then.",
+    )
+    nhc_compat: Literal["safe", "strict"] = Field(
+        default="safe",
+        description="`safe` says UNKNOWN where NHC hides a failure; `strict` gives NHC's own answer.",
+    )
+    nhc_interval_s: float = Field(default=60.0, gt=0, description="Between two passes over the nhc.conf.")
 
     @field_validator("cluster", "node")
     @classmethod
@@ -254,7 +266,8 @@ class AgentSettings(Settings):
             for name, recipe in self.all_recipes().items()
             for trigger, progress in (recipe.triggers or {name: f"{name}-running"}).items()
         )
-        return Dialect(words, self.health.prefix, self.health.adopt)
+        adopted = (*self.health.adopt, *((LEADER,) if self.nhc_conf is not None else ()))
+        return Dialect(words, self.health.prefix, tuple(dict.fromkeys(adopted)))
 
     def policy(self) -> Policy:
         """What the machine decides by."""

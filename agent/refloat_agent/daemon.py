@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Final
@@ -29,9 +30,10 @@ from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Servi
 from refloat_agent.spool import Spool
 from refloat_agent.status import Desk, report_of
 from refloat_checks import facts, proc
+from refloat_checks.nhc.live import NhcConf
 from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
-from refloat_contract.errors import Transient
+from refloat_contract.errors import Misconfigured, Transient
 from refloat_contract.reasons import short_boot
 from refloat_service.control import ControlServer
 from refloat_service.notify import Notifier, SilentNotifier
@@ -72,6 +74,26 @@ def real_machine(settings: AgentSettings) -> Machine:
     )
 
 
+def load_nhc_conf(settings: AgentSettings, clock: Clock) -> NhcConf | None:
+    """Read the nhc.conf whose lines are to be checks, if one is configured.
+
+    Raises Misconfigured where it cannot be read, or one of its checks has the name of another check.
+    """
+    if settings.nhc_conf is None:
+        return None
+    conf = NhcConf.load(
+        settings.nhc_conf,
+        strict=settings.nhc_compat == "strict",
+        acts=settings.mode == "act",
+        deadline_s=min(45.0, 0.75 * settings.nhc_interval_s),
+        clock=clock.boottime_s,
+    )
+    both = {spec.name for spec in settings.checks()} & {spec.name for spec in conf.specs()}
+    if both:
+        raise Misconfigured(f"check {min(both)!r} is named like a line of {settings.nhc_conf}")
+    return conf
+
+
 class Agent:
     """One node's agent. ``run`` goes on until cancelled."""
 
@@ -91,8 +113,8 @@ class Agent:
         self.probes = ProbePool()
         self.slurm = AgentSlurm(gateway, settings.node, self.machine.clock, self.machine.processes)
         source = facts.source(self.machine.roots, self.probes)
-        runner = Runner(settings.checks(), source, self.machine.clock.boottime_s)
-        self.health = NodeHealth(runner, self.machine.clock, self._wake)
+        self.nhc = load_nhc_conf(settings, self.machine.clock)
+        self.health = NodeHealth(self._runner(source), self.machine.clock, self._wake)
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
         self.loop: Loop | None = None
@@ -100,6 +122,13 @@ class Agent:
         self.seen: Observation | None = None
         self._pace = pace
         self._ready = False
+
+    def _runner(self, source: Callable[[], facts.Facts]) -> Runner:
+        specs, clock = self.settings.checks(), self.machine.clock.boottime_s
+        if self.nhc is None:
+            return Runner(specs, source, clock)
+        specs += self.nhc.specs(self.settings.nhc_interval_s)
+        return Runner(specs, source, clock, find_look=self.nhc.look_of)
 
     def _bus(self) -> Bus | NoBus:
         settings = self.settings

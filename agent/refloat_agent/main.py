@@ -70,7 +70,8 @@ async def _run(loaded: AgentSettings) -> None:
     notifier = notify.from_environment()
     choice = await choose(loaded.slurm.backend, node=loaded.node, deadline_s=loaded.slurm.deadline_s)
     log.info("slurm_backend", backend=choice.gateway.backend, why=choice.why)
-    agent = Agent(loaded, choice.gateway, notifier=notifier)
+    # In a thread, for it reads an nhc.conf.
+    agent = await asyncio.to_thread(Agent, loaded, choice.gateway, notifier=notifier)
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("asyncio.run() runs us in a task")

@@ -50,7 +50,7 @@ class Desk:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The commands by name."""
-        return {"status": self.status, "why": self.why, "checks": self.checks}
+        return {"status": self.status, "why": self.why, "checks": self.checks, "nhc": self.nhc}
 
     async def status(self, _: dict[str, Any]) -> dict[str, Any]:
         """Everything about this node."""
@@ -80,6 +80,22 @@ class Desk:
         if arguments.get("fresh"):
             await self._agent.check_now()
         return self._checks()
+
+    async def nhc(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What the lines of the nhc.conf found, for the `nhc` command, and whether this agent drains by itself."""
+        agent, conf = self._agent, self._agent.nhc
+        if conf is not None and (arguments.get("fresh") or conf.last is None):
+            await agent.check_now()
+        last = conf.last if conf is not None else None
+        return {
+            "node": agent.settings.node,
+            "acts": agent.settings.mode == "act" and agent.settings.health.drain,
+            "conf": str(conf.path) if conf is not None else None,
+            "strict": agent.settings.nhc_compat == "strict",
+            "age_s": agent.machine.clock.boottime_s() - last.at_s if last is not None else None,
+            "findings": [finding.as_dict() for finding in last.result.findings] if last is not None else [],
+            "variables": dict(last.result.variables) if last is not None else {},
+        }
 
     def _report(self) -> dict[str, Any] | None:
         agent = self._agent

@@ -37,6 +37,8 @@ def _subject(program: str, words: Sequence[str]) -> str:
         return words[-1] if words else ""
     if program == "check_ps_daemon":
         return words[0] if words else ""
+    if program == "check_file_test":  # whose options are all flags
+        return next((word for word in words if word.startswith("/")), "")
     if program.startswith(("check_fs_", "check_file_")):
         return _after(words, "-f") or _after(words, "-F") or _path(words)
     return ""

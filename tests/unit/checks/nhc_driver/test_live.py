@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from refloat_checks import facts
+from refloat_checks.nhc.live import NhcConf
+from refloat_checks.probes import ProbePool
+from refloat_checks.proc import Roots
+from refloat_checks.registry import build
+from refloat_checks.runner import Runner
+from refloat_contract.errors import Misconfigured
+from refloat_contract.words import Status
+
+CONF = """\
+# a comment
+* || export MARK_OFFLINE=0
+* || check_hw_eth lo
+* || check_file_test -r -d /tmp /var/tmp
+* || check_hw_eth nosuch
+* || check_hw_eth nosuch
+n2 || check_hw_eth other
+* || [[ $HOSTNAME == n1 ]] || die 1 "not n1"
+"""
+
+
+def conf(tmp_path: Path, text: str = CONF, *, strict: bool = False) -> NhcConf:
+    (tmp_path / "nhc.conf").write_text(text)
+    return NhcConf.load(tmp_path / "nhc.conf", host="n1", strict=strict)
+
+
+def test_each_line_that_applies_is_a_check_with_its_own_name(tmp_path: Path) -> None:
+    specs = conf(tmp_path).specs(interval_s=30.0)
+
+    assert [spec.name for spec in specs] == [
+        "check_hw_eth:lo",
+        "check_file_test:/tmp",
+        "check_hw_eth:nosuch",
+        "check_hw_eth:nosuch#2",
+        "line-8",
+    ]
+    assert {spec.interval_s for spec in specs} == {30.0}
+
+
+async def test_all_lines_are_looked_at_in_one_pass_beside_other_checks(tmp_path: Path) -> None:
+    live = await asyncio.to_thread(conf, tmp_path)
+    others = build([{"name": "tmp", "type": "file", "path": str(tmp_path)}])
+    pool = ProbePool()
+    runner = Runner([*others, *live.specs()], facts.source(Roots(), pool), find_look=live.look_of)
+
+    found = {result.finding.check: result.finding for result in await runner.run()}
+    await pool.aclose()
+
+    assert found["tmp"].status is Status.OK
+    assert found["check_hw_eth:lo"].message == "check_hw_eth lo: passed"
+    assert found["check_hw_eth:nosuch"].status is Status.FAILED
+    assert "Ethernet device nosuch not detected." in found["check_hw_eth:nosuch"].message
+    assert found["line-8"].status is Status.OK
+    assert live.last is not None
+    assert live.last.result.variables["MARK_OFFLINE"] == "0"
+
+
+async def test_lines_after_an_exit_are_unknown_not_good(tmp_path: Path) -> None:
+    live = await asyncio.to_thread(conf, tmp_path, "* || exit 0\n* || check_hw_eth lo\n")
+    pool = ProbePool()
+
+    results = await Runner(live.specs(), facts.source(Roots(), pool), find_look=live.look_of).run()
+    await pool.aclose()
+
+    assert {result.finding.status for result in results} == {Status.UNKNOWN}
+
+
+def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="No such file"):
+        NhcConf.load(tmp_path / "nhc.conf")
+    with pytest.raises(Misconfigured, match="line 1"):
+        conf(tmp_path, "/ || true\n", strict=True)
