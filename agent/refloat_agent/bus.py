@@ -178,10 +178,13 @@ class Bus:
         elif asked is None or order.request != asked.request or order.cycle != asked.permit:
             self._ignore("answer_to_nothing", order=order.id)
             return
+        elif self._clock.boottime_s() - asked.asked_s > order.ttl_s:
+            self._ignore("expired", order=order.id)
+            return
         elif order.kind is OrderKind.GRANT:
             asked.granted, asked.denied_why = True, ""
         else:
-            asked.denied_why = order.why
+            asked.granted, asked.denied_why = False, order.why
             asked.again_s = self._clock.boottime_s() + max(_RETRY_S, order.retry_after_s)
         self._wake()
 

@@ -9,6 +9,7 @@ Before anything that could harm a job (`UNSAFE_PHASES`) the node is proven empty
 What happens without a cycle (starting one, adopting one after a boot, health drains) is in `in_service`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -31,9 +32,9 @@ from refloat_agent.actions import (
     WriteReason,
 )
 from refloat_agent.observation import ActionOutcome, HealthFacts, Observation, SlurmFacts, Wants
-from refloat_agent.proof import is_image
 from refloat_agent.state import Cycle, Policy, State, enter
 from refloat_contract import reasons
+from refloat_contract.images import is_image
 from refloat_contract.messages import LastCycle
 from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Status, Verdict
 from refloat_slurm import states
@@ -41,6 +42,8 @@ from refloat_slurm.gateway import NodeView
 
 REBOOT_AGAIN_S: Final = 120.0
 """A reboot that was accepted but has not happened is asked for again after this; asking systemd twice is harmless."""
+
+_STEP_TITLE: Final = re.compile(r"\[(\d+)")
 
 UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
 
@@ -213,8 +216,14 @@ def _because(seen: Observation) -> str:
 
 
 def _busy(seen: Observation, flags: frozenset[str]) -> str:
-    what = f": {seen.steps[0].title}" if seen.steps else ""
-    return f"jobs on the node ({states.text(flags)}){what}"
+    if not seen.steps:
+        return f"waiting for the node to be empty ({states.text(flags)})"
+    # A step's title names its job: "slurmstepd: [4711.batch]" (slurmstepd sets it with setproctitle).
+    jobs = sorted({found[1] for step in seen.steps if (found := _STEP_TITLE.search(step.title))}, key=int)
+    if not jobs:
+        return f"waiting for {seen.steps[0].title} (pid {seen.steps[0].pid}) to end"
+    more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    return f"waiting for job {jobs[0]}{more} to end"
 
 
 def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: str) -> Decision:

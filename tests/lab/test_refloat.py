@@ -47,12 +47,17 @@ def calm(site: Lab) -> None:
         if not is_serving(site, name):
             site.restore(name)
         site.wait(partial(is_serving, site, name), 60, f"{name} in service")
-    site.wait(lambda: all(row["online"] for row in refloat(site, "status")), 60, "all agents heard by the coordinator")
+    site.wait(lambda: all(is_known_to_serve(row) for row in refloat(site, "status")), 60, "the coordinator's view")
 
 
 def is_serving(lab: Lab, name: str) -> bool:
     """Whether Slurm would start jobs on the node, and its storage is there."""
     return lab.node_state(name) <= {"IDLE", "ALLOCATED", "MIXED", "COMPLETING"} and mounted(lab, name) == STORAGE
+
+
+def is_known_to_serve(row: dict[str, Any]) -> bool:
+    """Whether the coordinator has heard of both the agent and Slurm that the node serves: its feed has a period."""
+    return bool(row["online"]) and "DRAIN" not in row["slurm"]["flags"]
 
 
 def mounted(lab: Lab, name: str) -> set[str]:

@@ -68,18 +68,24 @@ def page(lab: Lab) -> str:
         [
             "# One cycle on real Slurm",
             "",
-            f"{release}, one node in a container with an empty root after each boot and 3 s of simulated firmware; no "
-            "broker, no coordinator.",
+            (
+                f"{release}, one node in a container with an empty root after each boot and 3 s of firmware; no "
+                "broker, no coordinator."
+            ),
             "Seconds since the trigger. `make lab-transcript` repeats it (as root, on Debian).",
             "",
             "```",
             *story.lines,
             "```",
             "",
-            f"Out of service beyond the bare reboot: {overhead(story, booted):.1f} s: from the end of DRAINING to the "
-            "resumed node, less the time from the accepted reboot to the",
-            "agent's start in the new boot. That the node is empty the agent sees at its next own read of the node: "
-            "within 10 s as configured here, at once with a coordinator's feed.",
+            (
+                f"Out of service beyond the bare reboot: {overhead(story, booted):.1f} s: from the end of DRAINING to "
+                "the resumed node, less the time from the accepted reboot to the"
+            ),
+            (
+                "agent's start in the new boot. That the node is empty the agent sees at its next own read of the "
+                "node: within 10 s as configured here, at once with a coordinator's feed."
+            ),
             "",
         ]
     )
@@ -127,7 +133,10 @@ def overhead(story: Story, rebooted: float) -> float:
     """Seconds from the job's end to the resumed node, less those from the accepted reboot to the agent's new start."""
     if not rebooted:
         raise AssertionError("the node was not rebooted")
-    at = lambda words: next(float(line.split()[0]) for line in story.lines if words in line)  # noqa: E731 - three uses
+
+    def at(words: str) -> float:
+        return next(float(line.split()[0]) for line in story.lines if words in line)
+
     bare = at("agent_started") - at("action=Reboot()")
     return at("resumed title") - at("drain_seen") - bare - max(0.0, at("Entered STOPPING") - at("drain_seen"))
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from refloat_agent.proof import image_id
 from refloat_contract.errors import Misconfigured, Refused
+from refloat_contract.images import image_id
 from refloat_service import commands
 
 

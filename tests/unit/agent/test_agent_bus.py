@@ -149,6 +149,28 @@ async def test_a_grant_that_answers_nothing_is_ignored_and_counted(
     assert scene.bus.permit().granted == ""
 
 
+async def test_a_grant_that_comes_too_late_is_expired(scene: Scene) -> None:
+    await scene.beat()
+    request = await scene.ask()
+    scene.world.now_s += 61.0
+
+    await scene.order(request=request.id)
+
+    await scene.until(lambda: scene.bus.ignored["expired"])
+    assert scene.bus.permit().granted == ""
+
+
+async def test_a_poke_makes_the_agent_doubt_what_it_knows(scene: Scene) -> None:
+    view = SlurmView(node="n1", epoch=1, seq=1, flags=("IDLE",))
+    await scene.say(f"{ROOT}/node/n1/slurm", view, retain=True)
+    await scene.beat()
+    await scene.until(lambda: scene.slurm.latest() is not None)
+
+    await scene.order(kind=OrderKind.POKE)
+
+    await scene.until(lambda: scene.slurm.latest() is None)
+
+
 async def test_a_grant_may_be_withdrawn(scene: Scene) -> None:
     await scene.beat()
     request = await scene.ask()
