@@ -24,7 +24,6 @@ class Step:
 
 def steps() -> list[Step]:
     """The steps on this machine, cheap ones first."""
-    tool = lambda name, *words: (str(BIN / name), *words)  # noqa: E731 - shorter than what it would name
     return [
         Step("format", tool("ruff", "format", "--check", "--quiet", ".")),
         Step("lint", tool("ruff", "check", "--quiet", ".")),
@@ -35,6 +34,11 @@ def steps() -> list[Step]:
         Step("unit, scenario, crash and contract tests", tool("pytest", "-q")),
         Step("lab", tool("pytest", "-q", "-m", "lab", "tests/lab"), left_out=_no_lab()),
     ]
+
+
+def tool(name: str, *words: str) -> tuple[str, ...]:
+    """The argv of a tool of the virtual environment."""
+    return (str(BIN / name), *words)
 
 
 def _no_lab() -> str:
