@@ -113,4 +113,65 @@ BAD_PATTERN: Final = Deviation(
     "the check always fails, or can never fail",
 )
 
-ALL: Final = (NOT_MOUNTED, NO_ANSWER, NO_SIZE, BAD_NUMBER, EMPTY_FILE_NAME, UNREADABLE, LAST_LINE, BAD_PATTERN)
+_PEOPLE: Final = ("check_ps_unauth_users", "check_ps_userproc_lineage")
+TITLE_WITH_COLON: Final = Deviation(
+    "title_with_colon",
+    ("check_ps_service",),
+    "does not see a daemon whose title is its name with a colon (sshd: /usr/sbin/sshd -D [listener])",
+    "sees it, but where the service must not run; a session (sshd: alice [priv]) is not the service",
+    "the usual check of sshd drains every node with a current OpenSSH",
+)
+SELF: Final = Deviation(
+    "self",
+    ("check_ps_daemon", "check_ps_blacklist"),
+    "finds itself when the name stands in its own command line",
+    "never looks at itself",
+    "nhc -e can never find a daemon missing",
+)
+KSWAPD_TITLE: Final = Deviation(
+    "kswapd_title",
+    ("check_ps_kswapd",),
+    "takes any process with kswapd in its title for a reclaim thread",
+    "takes kernel threads only",
+    "a user's process title drains the node",
+)
+OCTAL_SECONDS: Final = Deviation(
+    "octal_seconds",
+    ("check_ps_time",),
+    "gives up, and fails without a message, at a process whose CPU time ends in :08 or :09; names the time used for"
+    " the limit",
+    "reads the seconds as what they are, and names the limit",
+    "a healthy node is drained for two seconds of each minute of somebody's CPU time",
+)
+PARTIAL_NAMES: Final = Deviation(
+    "partial_names",
+    _PEOPLE,
+    "spares whoever's name, number or command is a part of a word that is to be ignored, and loses users whose name is"
+    " a part of another's who has a job",
+    "compares whole words",
+    "bob is drained for, and may be killed, because bobby has a job; uid 100 is spared because 1000 is",
+)
+NO_JOB_LIST: Final = Deviation(
+    "no_job_list",
+    ("check_ps_unauth_users",),
+    "takes all users for strangers when squeue fails or there is no resource manager",
+    "UNKNOWN: nobody is known to be a stranger",
+    "a slow controller drains nodes, and with kill ends the jobs of all users",
+)
+
+ALL: Final = (
+    NOT_MOUNTED,
+    NO_ANSWER,
+    NO_SIZE,
+    BAD_NUMBER,
+    EMPTY_FILE_NAME,
+    UNREADABLE,
+    LAST_LINE,
+    BAD_PATTERN,
+    TITLE_WITH_COLON,
+    SELF,
+    KSWAPD_TITLE,
+    OCTAL_SECONDS,
+    PARTIAL_NAMES,
+    NO_JOB_LIST,
+)

@@ -4,10 +4,36 @@
 from collections.abc import Mapping
 from typing import Final
 
-from refloat_checks.nhc.checks import devices, file_contents, file_stat, file_tests, memory, mounting, space
+from refloat_checks.nhc.checks import (
+    daemons,
+    devices,
+    file_contents,
+    file_stat,
+    file_tests,
+    load,
+    memory,
+    mounting,
+    people,
+    resources,
+    services,
+    space,
+)
 from refloat_checks.nhc.native import NativeCheck
 
-_MODULES: Final = (devices, file_contents, file_stat, file_tests, memory, mounting, space)
+_MODULES: Final = (
+    daemons,
+    devices,
+    file_contents,
+    file_stat,
+    file_tests,
+    load,
+    memory,
+    mounting,
+    people,
+    resources,
+    services,
+    space,
+)
 _ALL: Final[Mapping[str, NativeCheck]] = {check.name: check for module in _MODULES for check in module.CHECKS}
 
 

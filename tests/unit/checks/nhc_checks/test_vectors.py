@@ -14,6 +14,7 @@ from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
 from refloat_checks.probes import Usage
 from refloat_checks.proc import Mount
+from refloat_checks.process_table import Identity, ProcessUse, Title
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parents[1] / "nhc_check_vectors.json").read_text())
 VECTORS: list[dict[str, Any]] = [vector for vector in DATA["vectors"] if find(vector["check"]) is not None]
@@ -54,12 +55,50 @@ def of_filesystems(name: str) -> dict[str, Any]:
     return recorded
 
 
+def rows(name: str) -> list[dict[str, Any]]:
+    own = DATA["fixtures"][name]
+    found: list[dict[str, Any]] = rows(own["base"]) + own["add"] if "base" in own else own["rows"]
+    return found
+
+
+def of_processes(name: str) -> dict[str, Any]:
+    seen = rows(name)
+    uses = tuple(use(row) for row in seen)
+    recorded: dict[str, Any] = {f"user {row['uid']}": row["user"] for row in seen}
+    recorded["memory"] = Memory(1, 1, 0, 0)
+    recorded["process titles"] = tuple(Title(each.pid, each.title) for each in uses)
+    recorded["what processes use"] = uses
+    recorded["job owners"] = ["someuser", "mej"]
+    recorded["processes"] = {each.pid: Identity(each.uid, 7) for each in uses}
+    return recorded
+
+
+def use(row: dict[str, Any]) -> ProcessUse:
+    *_, minutes, seconds = row["time"].split(":")
+    cpu, memory = (int(row[key].replace(".", "")) for key in ("pcpu", "pmem"))
+    sizes = (cpu, memory, row["rss_kb"], row["vsz_kb"], int(minutes) * 60 + int(seconds))
+    return ProcessUse(row["pid"], row["ppid"], row["uid"], row["args"], *sizes, 7)
+
+
+def of_load(name: str) -> dict[str, Any]:
+    return {"/proc/loadavg": " ".join(f"{part}.50" for part in fixture(name)["int_parts"]) + " 1/2 3\n"}
+
+
 # The messages were recorded in NHC's test mode, where the shell is the command that does nothing.
-VARIABLES: Mapping[str, str] = {"SHELL": ":"}
+VARIABLES: Mapping[str, str] = {
+    "SHELL": ":",
+    "NHC_RM": "slurm",
+    "RM_DAEMON_MATCH": "/(^|[^A-Za-z0-9])pbs_mom($|[^A-Za-z0-9])/",
+    "NHC_AUTH_USERS": "root nobody mej",
+}
 RECORDED: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "hw": of_hardware,
     "hw_gm": of_hardware,
     "fs": of_filesystems,
+    "loadavg": of_load,
+    "ps": of_processes,
+    "ps+auth": of_processes,
+    "ps+auth+naughty": of_processes,
 }
 
 

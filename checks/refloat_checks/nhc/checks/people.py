@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check_ps_unauth_users and check_ps_userproc_lineage: processes of users who have no business here."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from refloat_checks import hardware, process_table
+from refloat_checks.nhc import deviations
+from refloat_checks.nhc.checks import jobs
+from refloat_checks.nhc.checks.acting import react
+from refloat_checks.nhc.checks.options import Options, getopts
+from refloat_checks.nhc.checks.owners import names
+from refloat_checks.nhc.checks.patterns import require_meaning
+from refloat_checks.nhc.checks.resources import max_sys_uid
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.native import PASSED, Kill, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
+from refloat_checks.process_table import ProcessUse
+from refloat_contract.words import Status
+
+_UNAUTHORISED: Final = "check_ps_unauth_users"
+_LINEAGE: Final = "check_ps_userproc_lineage"
+_INIT: Final = 1
+_DAEMONS: Final = {
+    "pbs": r"/\bpbs_mom\b/",
+    "slurm": r"/\bslurmstepd\b/",
+    "sge": r"/\bsge_(execd|shepherd)\b/",
+    "lsf": r"/\bres\b/",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """What the options say not to look at."""
+
+    commands: tuple[str, ...] = ()
+    uids: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    pids: tuple[str, ...] = ()
+    strict: bool = False
+
+    def has(self, process: ProcessUse, user: str) -> bool:
+        """Tell whether a process is one of them. NHC takes also what is only a part of what was given."""
+        lists = (
+            (self.commands, process.word),
+            (self.uids, str(process.uid)),
+            (self.users, user),
+            (self.pids, str(process.pid)),
+        )
+        if self.strict:
+            return any(value in "".join(f" {word}" for word in words) for words, value in lists)
+        return any(value in " ".join(words).split() for words, value in lists)
+
+
+def ignored(given: Options, *, strict: bool) -> Ignored:
+    """Read the options of both checks."""
+    return Ignored(given.all("c"), given.all("u"), given.all("n"), given.all("p"), strict=strict)
+
+
+def judge_users(
+    processes: Iterable[ProcessUse],
+    users: Mapping[int, str],
+    authorised: Collection[str],
+    spared: Ignored,
+    max_uid: int,
+    words: Sequence[str],
+) -> NhcOutcome:
+    """Find processes of users who are neither the system's nor authorised."""
+    strangers = [
+        each
+        for each in processes
+        if each.uid > max_uid and users[each.uid] not in authorised and not spared.has(each, users[each.uid])
+    ]
+    return _react(_UNAUTHORISED, "unauthorized", strangers, users, words)
+
+
+def judge_lineage(
+    processes: Sequence[ProcessUse],
+    users: Mapping[int, str],
+    authorised: Collection[str],
+    spared: Ignored,
+    max_uid: int,
+    words: Sequence[str],
+    daemon: str,
+) -> NhcOutcome:
+    """Find processes of users that the resource manager's daemon did not start, at any remove."""
+    by_pid = {each.pid: each for each in processes}
+    strangers = [
+        each
+        for each in processes
+        if each.uid > max_uid
+        and users[each.uid] not in authorised
+        and not spared.has(each, users[each.uid])
+        and not matches(daemon, each.word)
+        and not _descends(each, by_pid, daemon)
+    ]
+    return _react(_LINEAGE, "rogue", strangers, users, words)
+
+
+def _descends(process: ProcessUse, by_pid: Mapping[int, ProcessUse], daemon: str) -> bool:
+    seen: set[int] = set()
+    pid = process.pid
+    while pid in by_pid and pid != _INIT and pid not in seen:
+        seen.add(pid)
+        pid = by_pid[pid].ppid
+        if pid in by_pid and matches(daemon, by_pid[pid].title):
+            return True
+    return False
+
+
+def _react(
+    name: str, what: str, strangers: Iterable[ProcessUse], users: Mapping[int, str], words: Sequence[str]
+) -> NhcOutcome:
+    outcome = PASSED
+    for each in strangers:
+        text = f'{users[each.uid]}\'s "{each.word}" process is {what}. (PID {each.pid})'
+        one = react(name, text, words, Kill(each.pid, each.started_ticks))
+        outcome = replace(
+            one,
+            actions=(*outcome.actions, *one.actions),
+            log=(*outcome.log, *one.log),
+            syslog=(*outcome.syslog, *one.syslog),
+        )
+        if one.status is Status.FAILED:
+            break
+    return outcome
+
+
+async def _processes(run: NhcRun) -> tuple[tuple[ProcessUse, ...], dict[int, str]]:
+    memory = await hardware.memory(run.facts)
+    processes = await process_table.uses(run.facts, memory.ram_kb)
+    users = await names(run.facts, (each.uid for each in processes if each.uid > max_sys_uid(run)))
+    return processes, users
+
+
+async def _unauthorised(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    given = getopts(_UNAUTHORISED, ":c:u:n:p:", words)
+    if isinstance(given, NhcOutcome):
+        return given
+    if not run.strict and run.variable("NHC_RM") not in jobs.KNOWN:
+        text = "Who has jobs here cannot be found without a supported resource manager (slurm, pbs)"
+        return otherwise(run, deviations.NO_JOB_LIST, _UNAUTHORISED, text)
+    authorised = await jobs.authorised(run)
+    processes, users = await _processes(run)
+    spared = ignored(given, strict=run.strict)
+    return judge_users(processes, users, authorised, spared, max_sys_uid(run), given.rest)
+
+
+async def _lineage(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    given = getopts(_LINEAGE, ":c:u:n:p:", words)
+    if isinstance(given, NhcOutcome):
+        return given
+    manager = run.variable("NHC_RM")
+    if manager in {"", "none"}:
+        text = "This check requires a supported resource manager (e.g., Slurm, TORQUE, SGE, LSF)"
+        return failed(_LINEAGE, text)
+    # NHC leaves it empty for any other manager, and an empty match string matches no title.
+    daemon = run.variable("RM_DAEMON_MATCH", _DAEMONS.get(manager, ""))
+    require_meaning(run, daemon)
+    processes, users = await _processes(run)
+    authorised = _authorised(run, set(users.values()))
+    spared = ignored(given, strict=run.strict)
+    return judge_lineage(processes, users, authorised, spared, max_sys_uid(run), given.rest, daemon)
+
+
+def _authorised(run: NhcRun, users: set[str]) -> set[str]:
+    text = run.variable("NHC_AUTH_USERS", jobs.AUTHORISED)
+    if not run.strict:
+        return set(text.split())
+    return {user for user in users if re.search(rf"(^|[^A-Za-z0-9]){re.escape(user)}($|[^A-Za-z0-9])", text)}
+
+
+CHECKS: Final = (NativeCheck(_UNAUTHORISED, _unauthorised), NativeCheck(_LINEAGE, _lineage))

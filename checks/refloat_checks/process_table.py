@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process table as ps shows it: titles alone, which is cheap, or with owners, times and memory."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from refloat_checks.facts import Facts
+from refloat_checks.proc import Roots, read_text
+
+_TITLE_BYTES: Final = 4096
+_STAT_BYTES: Final = 4096
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+_PERMILLE: Final = 1000
+
+
+class Title(NamedTuple):
+    """A process and its title, with one blank between words; kernel threads and zombies have their name in brackets.
+
+    A bare tuple, because a node has thousands of them and looks at them every minute.
+    """
+
+    pid: int
+    title: str
+
+    @property
+    def word(self) -> str:
+        """The first word."""
+        return self.title.partition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """A process with its effective owner and what it uses; shares of one CPU and of all memory are per mille."""
+
+    pid: int
+    ppid: int
+    uid: int
+    title: str
+    cpu_permille: int
+    memory_permille: int
+    rss_kb: int
+    vsz_kb: int
+    cpu_s: int
+    started_ticks: int
+
+    @property
+    def word(self) -> str:
+        """The title's first word."""
+        return self.title.partition(" ")[0]
+
+
+def title_of(data: bytes) -> str:
+    """Make a title of what `/proc/PID/cmdline` holds."""
+    text = data.replace(b"\0", b" ").decode("utf-8", "surrogateescape").strip()
+    return " ".join(text.split()) if "  " in text or "\n" in text or "\t" in text else text
+
+
+def read_titles(roots: Roots) -> tuple[Title, ...]:
+    """Read all titles but our own; processes that end meanwhile are left out."""
+    own = os.getpid()
+    table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = []
+        for name in os.listdir(table):  # noqa: PTH208 - of an open directory
+            if name.isdigit() and (pid := int(name)) != own:
+                try:
+                    title = title_of(_read_at(table, name + "/cmdline", _TITLE_BYTES))
+                    if not title:
+                        title = f"[{title_of(_read_at(table, name + '/comm', _TITLE_BYTES))}]"
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it ended between the listing and the reading
+                found.append(Title(pid, title))
+        return tuple(found)
+    finally:
+        os.close(table)
+
+
+def _read_at(table: int, name: str, cap: int) -> bytes:
+    place = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=table)
+    try:
+        return os.read(place, cap)
+    finally:
+        os.close(place)
+
+
+def read_uses(roots: Roots, ram_kb: int) -> tuple[ProcessUse, ...]:
+    """Read all processes but our own, with what they use."""
+    uptime_s = float(read_text(roots.proc / "uptime").split()[0])
+    table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = []
+        for title in read_titles(roots):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                stat = _read_at(table, f"{title.pid}/stat", _STAT_BYTES).decode(errors="surrogateescape")
+                uid = _read_uid(table, str(title.pid))
+                found.append(parse_use(title, stat, uid, uptime_s=uptime_s, ram_kb=ram_kb))
+        return tuple(found)
+    finally:
+        os.close(table)
+
+
+def parse_use(title: Title, stat: str, uid: int, *, uptime_s: float, ram_kb: int) -> ProcessUse:
+    """Compute a process's shares as ps does, of `/proc/PID/stat` (proc(5))."""
+    # Counted from the field behind the name, which is the third.
+    fields = stat[stat.rindex(")") + 2 :].split()
+    ppid, started = int(fields[1]), int(fields[19])
+    ticks = int(fields[11]) + int(fields[12])
+    lived_ticks = int(uptime_s * _TICKS_PER_S) - started
+    rss_kb = int(fields[21]) * _PAGE_KB
+    return ProcessUse(
+        title.pid,
+        ppid,
+        uid,
+        title.title,
+        ticks * _PERMILLE // lived_ticks if lived_ticks > 0 else 0,
+        min(rss_kb * _PERMILLE // ram_kb, _PERMILLE - 1) if ram_kb else 0,
+        rss_kb,
+        int(fields[20]) // 1024,
+        ticks // _TICKS_PER_S,
+        started,
+    )
+
+
+def _read_uid(table: int, name: str) -> int:
+    # The owner of /proc/PID is the effective user, but root for a process that may not dump core (proc(5)).
+    owner = os.stat(name, dir_fd=table).st_uid
+    if owner != 0:
+        return owner
+    status = _read_at(table, f"{name}/status", _STAT_BYTES)
+    return int(status[status.index(b"\nUid:") + 5 :].split(None, 2)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a process is, and when it was started: with its number this names it for ever."""
+
+    uid: int
+    started_ticks: int
+
+
+def read_identities(roots: Roots, pids: Iterable[int]) -> dict[int, Identity]:
+    """Read whose these processes are; those that have ended are left out."""
+    table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = {}
+        for pid in pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                stat = _read_at(table, f"{pid}/stat", _STAT_BYTES)
+                started = int(stat[stat.rindex(b")") + 2 :].split()[19])
+                found[pid] = Identity(_read_uid(table, str(pid)), started)
+        return found
+    finally:
+        os.close(table)
+
+
+async def titles(facts: Facts) -> tuple[Title, ...]:
+    """Read the titles, once per pass."""
+    return await facts.read("process titles", lambda: read_titles(facts.roots))
+
+
+async def uses(facts: Facts, ram_kb: int) -> tuple[ProcessUse, ...]:
+    """Read what the processes use, once per pass."""
+    return await facts.read("what processes use", lambda: read_uses(facts.roots, ram_kb))
+
+
+async def identities(facts: Facts, pids: tuple[int, ...]) -> dict[int, Identity]:
+    """Read whose these processes are."""
+    source = f"processes {' '.join(map(str, pids))}"
+    return await facts.read(source, lambda: read_identities(facts.roots, pids)) if pids else {}
