@@ -18,7 +18,8 @@ from refloat_agent.actions import (
     StartServices,
     WriteReason,
 )
-from refloat_agent.machine import Decision, hold, not_passed, not_resumable, permit
+from refloat_agent.evidence import not_passed, not_resumable
+from refloat_agent.machine import Decision, hold, permit
 from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons

@@ -9,7 +9,6 @@ Before anything that could harm a job (`UNSAFE_PHASES`) the node is proven empty
 What happens without a cycle (starting one, adopting one after a boot, health drains) is in `in_service`.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -31,19 +30,17 @@ from refloat_agent.actions import (
     Unmount,
     WriteReason,
 )
-from refloat_agent.observation import ActionOutcome, HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.evidence import ended_by_others, is_up, not_passed, unproven, unsafe
+from refloat_agent.observation import ActionOutcome, Observation, SlurmFacts, Wants
 from refloat_agent.state import Cycle, Policy, State, enter
 from refloat_contract import reasons
 from refloat_contract.images import is_image
 from refloat_contract.messages import LastCycle
-from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Status, Verdict
+from refloat_contract.words import EventKind, Outcome, Phase, Purpose
 from refloat_slurm import states
-from refloat_slurm.gateway import NodeView
 
 REBOOT_AGAIN_S: Final = 120.0
 """A reboot that was accepted but has not happened is asked for again after this; asking systemd twice is harmless."""
-
-_STEP_TITLE: Final = re.compile(r"\[(\d+)")
 
 UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
 
@@ -79,7 +76,7 @@ def wants(state: State, hint: SlurmFacts | None, policy: Policy) -> Wants:
 def _doubtful(cycle: Cycle, hint: SlurmFacts | None, policy: Policy) -> bool:
     if hint is None or (not hint.from_feed and hint.age_s >= policy.poll_s):
         return True
-    return _ended_by_others(cycle, hint.view, policy) is not None
+    return ended_by_others(cycle, hint.view, policy) is not None
 
 
 def decide(state: State, seen: Observation, policy: Policy) -> Decision:
@@ -88,7 +85,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     if (why := _unconfigured(cycle, policy)) is not None:
         return end(state, seen, policy, Outcome.CANCELLED, why)
     if seen.slurm is not None and seen.slurm.fresh:
-        who = _ended_by_others(cycle, seen.slurm.view, policy)
+        who = ended_by_others(cycle, seen.slurm.view, policy)
         if who is not None:
             return end(state, seen, policy, Outcome.CANCELLED, who)
     cycle = _stop_the_clock(cycle, seen, policy)
@@ -136,96 +133,6 @@ def cycle_of(state: State) -> Cycle:
     return state.cycle
 
 
-def _ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None:
-    """Why the cycle is no longer ours to run, judged by what Slurm shows; None while it is."""
-    if "DRAIN" not in view.flags:
-        return _without_drain(cycle, view)
-    if cycle.phase is Phase.RESUMING and cycle.prior and reasons.is_same(view.reason, cycle.prior):
-        return None
-    by = f" by {view.reason_user}" if view.reason_user else ""
-    match reasons.parse(view.reason, policy.dialect):
-        case reasons.Trigger(word, image, wave):
-            same = (word.trigger, image, wave) == (cycle.trigger, cycle.image, cycle.wave)
-            if same and _trigger_still_stands(cycle, policy):
-                return None
-            return f"the node was asked for a cycle anew{by}: {view.reason}"
-        case reasons.Progress(word, cycle_id) if word.trigger == cycle.trigger and cycle_id == cycle.id:
-            return None
-        case reasons.Progress(word, "") if word.trigger == cycle.trigger and _may_be_bare(cycle):
-            return None
-        case reasons.Hold(_, cycle_id) if cycle.phase is Phase.HELD and cycle_id == cycle.id:
-            return None
-        case _:
-            return f"the reason was changed{by} to {view.reason!r}"
-
-
-def _may_be_bare(cycle: Cycle) -> bool:
-    """Whether this cycle may have been adopted from the bare word of the old script, which never goes before MOUNTING.
-
-    In any earlier phase, and after our hold was shown, that word says that the old script is at work: not ours.
-    """
-    return cycle.phase in {Phase.MOUNTING, Phase.CHECKING, Phase.RESUMING, Phase.HELD} and not cycle.hold_shown
-
-
-def _without_drain(cycle: Cycle, view: NodeView) -> str | None:
-    if cycle.phase is Phase.HELD and cycle.undrained and not cycle.hold_shown:
-        return "the node came back to service" if states.is_in_service(view.flags) else None
-    if cycle.phase is not Phase.RESUMING:
-        return "the node was resumed in Slurm"
-    ours = view.reason.startswith("Node unexpectedly rebooted") or cycle.id in view.reason
-    if "DOWN" in view.flags and not ours:
-        return f"the node was set DOWN: {view.reason}"
-    return None
-
-
-def _trigger_still_stands(cycle: Cycle, policy: Policy) -> bool:
-    """Whether Slurm may still show the trigger: until our progress (or hold) has replaced it."""
-    if cycle.phase is Phase.HELD:
-        return not cycle.hold_shown
-    recipe = policy.recipes[cycle.recipe]
-    return recipe.phases.index(cycle.phase) <= recipe.phases.index(recipe.commits_in)
-
-
-def unsafe(seen: Observation) -> str | None:
-    """Why nothing may be done to this node now: it is not proven empty. None only when every proof was read afresh."""
-    if seen.slurm is None:
-        return f"slurmctld does not answer{_because(seen)}"
-    flags = seen.slurm.view.flags
-    if states.is_foreign_operation(flags):
-        return f"Slurm itself is rebooting or powering the node ({states.text(flags)}); standing back"
-    if unknown := states.unknown_flags(flags):
-        return f"Slurm shows {'+'.join(sorted(unknown))}, which this release does not know"
-    if not states.is_drained(flags):
-        return _busy(seen, flags)
-    if not seen.slurm.fresh:
-        return f"drained by the last view; waiting for slurmctld to confirm it{_because(seen)}"
-    if seen.jobs is None:
-        return f"the node's jobs could not be listed{_because(seen)}"
-    if seen.jobs:
-        job = seen.jobs[0]
-        return f"job {job.id} of {job.user} is {job.state} on the node"
-    if seen.steps is None:
-        return "the node's processes could not be listed"
-    if seen.steps:
-        return f"a job step still runs: {seen.steps[0].title} (pid {seen.steps[0].pid})"
-    return None
-
-
-def _because(seen: Observation) -> str:
-    return f": {seen.slurm_error}" if seen.slurm_error else ""
-
-
-def _busy(seen: Observation, flags: frozenset[str]) -> str:
-    if not seen.steps:
-        return f"waiting for the node to be empty ({states.text(flags)})"
-    # A step's title names its job: "slurmstepd: [4711.batch]" (slurmstepd sets it with setproctitle).
-    jobs = sorted({found[1] for step in seen.steps if (found := _STEP_TITLE.search(step.title))}, key=int)
-    if not jobs:
-        return f"waiting for {seen.steps[0].title} (pid {seen.steps[0].pid}) to end"
-    more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    return f"waiting for job {jobs[0]}{more} to end"
-
-
 def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: str) -> Decision:
     """Leave the cycle: the record gets the end, the permit is given back, and what was taken down is put back."""
     cycle = cycle_of(state)
@@ -246,18 +153,11 @@ def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: 
         why=why,
     )
     # An administrator may have resumed the node before all was up: then it is brought up now.
-    touched = cycle.phase is not Phase.DRAINING and (outcome is Outcome.CANCELLED or not _is_up(seen))
+    touched = cycle.phase is not Phase.DRAINING and (outcome is Outcome.CANCELLED or not is_up(seen))
     # A drain that stood before ours stands on beneath the next trigger; `in_service` forgets it once DRAIN is gone.
     prior = cycle.prior if outcome is Outcome.CANCELLED else ""
     state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched, prior=prior)
     return Decision(state, (ReleasePermit(cycle.id),), why)
-
-
-def _is_up(seen: Observation) -> bool:
-    """Whether all storage is mounted rightly and all services are active; unknown is no."""
-    if seen.storage is None or seen.services is None:
-        return False
-    return all(storage.right for storage in seen.storage) and all(service.active for service in seen.services)
 
 
 def _duration(cycle: Cycle, seen: Observation) -> float:
@@ -493,19 +393,6 @@ def _checking(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     return Decision(state, (RunChecks(),), why)
 
 
-def not_passed(health: HealthFacts, *, since_s: float) -> str | None:
-    """Why the checks do not let the node back; None when every one passed at or after ``since_s``."""
-    if health.oldest_s is None or health.oldest_s < since_s:
-        return "waiting for every check to have run"
-    if health.raw_failing:
-        first = health.raw_failing[0]
-        more = f" (and {len(health.raw_failing) - 1} more)" if len(health.raw_failing) > 1 else ""
-        return f"check {first.check} {Status.FAILED}: {first.message}{more}"
-    if health.unknown:
-        return f"check {health.unknown[0].check} {Status.UNKNOWN}: {health.unknown[0].message}"
-    return None if health.verdict is Verdict.HEALTHY else "waiting for the checks' verdict"
-
-
 def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.slurm is None or not seen.slurm.fresh:
         return Decision(state, (), f"slurmctld does not answer: {seen.slurm_error}")
@@ -517,37 +404,13 @@ def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
             return end(state, seen, policy, Outcome.DONE, "")
         shown = f"resumed; Slurm still shows {states.text(view.flags)}"
         return hold(state, seen, policy, shown) if _overdue(cycle, seen, policy) else Decision(state, (), shown)
-    if (why := _unproven(seen)) is not None:
+    if (why := unproven(seen)) is not None:
         if _overdue(cycle, seen, policy):
             return hold(state, seen, policy, why)
         start = (StartServices(),) if seen.services and not all(s.active for s in seen.services) else ()
         return Decision(state, start, why)
     action = WriteReason(cycle.prior) if cycle.prior else Resume()
     return _work(state, cycle, seen, policy, action, "resuming")
-
-
-def _unproven(seen: Observation) -> str | None:
-    if seen.storage is None or not all(storage.right for storage in seen.storage):
-        return "storage is not mounted as it should be"
-    if seen.services is None or not all(service.active for service in seen.services):
-        return "starting services"
-    if seen.slurm is not None and (why := not_resumable(seen.slurm.view)) is not None:
-        return why
-    if seen.health.raw_failing:
-        return f"check {seen.health.raw_failing[0].check} fails: {seen.health.raw_failing[0].message}"
-    if not seen.registered:
-        return "waiting for slurmd to register this boot"
-    return None
-
-
-def not_resumable(view: NodeView) -> str | None:
-    """Why a node that Slurm shows like this had better not be resumed now."""
-    if states.is_foreign_operation(view.flags):
-        return f"Slurm itself is rebooting or powering the node ({states.text(view.flags)}); standing back"
-    if unknown := states.unknown_flags(view.flags):
-        return f"Slurm shows {'+'.join(sorted(unknown))}, which this release does not know"
-    # For some seconds after its start slurmctld shows UNKNOWN and refuses RESUME.
-    return None if states.has_known_base(view.flags) else f"Slurm shows {states.text(view.flags)}"
 
 
 def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:

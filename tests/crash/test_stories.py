@@ -215,7 +215,7 @@ def test_the_watcher_sees_a_job_harmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_watcher_sees_a_foreign_drain_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_ended_by_others", lambda cycle, view, policy: None)
+    monkeypatch.setattr(machine, "ended_by_others", lambda cycle, view, policy: None)
 
     found = _violations(Story(), ((14.0, _admin(drain=True, reason="bad dimm, alice")),))
 
@@ -224,13 +224,13 @@ def test_the_watcher_sees_a_foreign_drain_overwritten(monkeypatch: pytest.Monkey
 
 def test_the_watcher_sees_a_resume_without_passed_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "not_passed", lambda health, since_s: None)
-    monkeypatch.setattr(machine, "_unproven", lambda seen: None)
+    monkeypatch.setattr(machine, "unproven", lambda seen: None)
 
     assert "resumed without passed checks of this boot" in _violations(Story({"fails_after_boot": "labd is gone"}))
 
 
 def test_the_watcher_sees_an_early_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_unproven", lambda seen: None)
+    monkeypatch.setattr(machine, "unproven", lambda seen: None)
     monkeypatch.setattr(fakes.FakeHealth, "facts", lambda self: HealthFacts(Verdict.HEALTHY, oldest_s=1e9))
 
     found = _violations(Story(), stateless=True)

@@ -2,8 +2,8 @@
 import pytest
 
 from refloat_agent import health
+from refloat_agent.evidence import not_passed
 from refloat_agent.health import NOTHING, Gate, fold, judge
-from refloat_agent.machine import not_passed
 from refloat_agent.observation import HealthFacts
 from refloat_checks.api import Finding, Result
 from refloat_contract.words import Status, Verdict
