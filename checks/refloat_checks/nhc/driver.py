@@ -95,6 +95,11 @@ class Pass:
         self._unsure: list[NhcOutcome] = []
         self._exited: int | None = None
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables as they stand; the lines change them."""
+        return self._variables
+
     async def run(self) -> PassResult:
         """Go through the lines in order, to the end or (as NHC, unless all are to be checked) to the first failure."""
         self._ends_s = asyncio.get_running_loop().time() + self._options.deadline_s

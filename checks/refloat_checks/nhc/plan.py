@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from refloat_checks.nhc import conf, labels, words
@@ -83,6 +83,13 @@ def make(
         hardware="HW_" in text or any("HW_" in code for code in site.values()),
         aborted=aborted,
     )
+
+
+def single(check: str, scripts: Mapping[str, str], is_native: Callable[[str], bool]) -> Plan:
+    """Plan a pass over one check, whose text is not that of a line: its backslashes stay."""
+    empty = make("", "", scripts, is_native)
+    step = _step(conf.Line(1, "*", check), "", is_native)
+    return replace(empty, steps=(step,), hardware=empty.hardware or "HW_" in check)
 
 
 def unbroken(text: str) -> str:

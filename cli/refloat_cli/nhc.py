@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nhc`: drop-in for the Node Health Check, so that `HealthCheckProgram=/usr/sbin/nhc` keeps working.
+
+The work is done in a child; the parent only waits. Whatever hangs, and be it in the kernel, this program answers.
+"""
+
+# ruff: noqa: PLC0415 - what is not run is not imported: this starts on every node, all day
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from refloat_cli.nhc_options import Asked
+
+TIMED_OUT: Final = 142
+BAD_USAGE: Final = 10
+GRACE_S: Final = 12.0  # for two questions to slurmctld, after the checks' own deadline
+MOST_S: Final = 57.0  # slurmd kills HealthCheckProgram after 60 s
+_SIGNALS: Final = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def main() -> NoReturn:
+    """Run the command."""
+    from refloat_cli import nhc_options
+
+    try:
+        asked = nhc_options.parse(sys.argv[1:])
+    except nhc_options.BadUsage as error:
+        sys.stdout.write(nhc_options.HELP)
+        sys.stderr.write(f"nhc:  ERROR:  {error}\n")
+        sys.exit(BAD_USAGE)
+    if asked.help:
+        sys.stdout.write(nhc_options.HELP)
+        sys.exit(0)
+    given = asked.variables.get("TIMEOUT", "")
+    limit_s = float(given) + GRACE_S if given.isdecimal() and int(given) else MOST_S
+    sys.exit(guarded(lambda: _run(asked), limit_s))
+
+
+def _run(asked: "Asked") -> int:
+    from refloat_cli import nhc_running
+
+    return nhc_running.run(asked)
+
+
+def guarded(work: Callable[[], int], limit_s: float) -> int:
+    """Do the work in a child and give its exit status; past the limit kill it with all that it started.
+
+    A child in uninterruptible sleep cannot be killed, and is not waited for either.
+    """
+    child = os.fork()
+    if child == 0:
+        _work(work)
+    handle = os.pidfd_open(child)
+    told: list[int] = []
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: told.append(number))
+    waker, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written)
+    ready, _, _ = select.select([handle, waker], [], [], limit_s)
+    if handle in ready:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _kill_group(child)
+    if told:
+        sys.stdout.write(f"ERROR:  nhc:  Terminated by signal {signal.Signals(told[0]).name}.\n")
+        return _SIGNALS[signal.Signals(told[0])]
+    sys.stdout.write(f"ERROR:  nhc:  Not done within {limit_s:g} s; the node's state is left as it is.\n")
+    return TIMED_OUT
+
+
+def _work(work: Callable[[], int]) -> NoReturn:
+    os.setsid()
+    status = 1
+    try:
+        status = work()
+    except Exception as error:  # noqa: BLE001 - the end of the process: told as the interpreter would
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Threads that hang must not keep the process, nor may whatever stands on the parent's stack be run twice.
+        os._exit(status if 0 <= status <= 255 else 1)  # noqa: PLR2004 - an exit status
+
+
+def _kill_group(child: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child, number)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the agent of this node what the lines of its nhc.conf found; one question, so without an event loop."""
+
+# ruff: noqa: PTH116 - pathlib would be a tenth of what the command may cost
+
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
+from refloat_contract.errors import Transient
+from refloat_contract.words import Status
+
+SOCKET: Final = "/run/refloat/agent.sock"
+# Settings with which the agent's answer is still the answer.
+HARMLESS: Final = frozenset({"NHC_CHECK_ALL", "NHC_CHECK_FORKED", "SILENT", "VERBOSE", "LOGFILE", "MARK_OFFLINE", "TS"})
+_BLOCK_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the agent says: its findings, the file they are of, and whether it drains and resumes the node by itself."""
+
+    acts: bool
+    conf: str | None
+    findings: tuple[LineFinding, ...]
+    variables: Mapping[str, str]
+
+    def result(self, *, check_all: bool) -> PassResult:
+        """The findings as a pass."""
+        looked = self.findings
+        if not check_all:
+            first = next((i for i, each in enumerate(looked) if each.status is Status.FAILED), len(looked))
+            looked = looked[: first + 1]
+        return PassResult(looked, verdict(looked, check_all=check_all, whole=True), self.variables)
+
+
+def is_there(path: str = SOCKET) -> bool:
+    """Tell whether there is a socket of an agent."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def ask(*, fresh: bool, deadline_s: float, path: str = SOCKET) -> Answer:
+    """Ask the agent. Raises Transient where it gives no answer that can be understood."""
+    question = {"command": "nhc", "arguments": {"fresh": fresh}}
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(deadline_s)
+            line.connect(path)
+            line.sendall(json.dumps(question).encode() + b"\n")
+            said = json.loads(_line(line, time.monotonic() + deadline_s))["result"]
+            found = tuple(LineFinding.from_dict(each) for each in said["findings"])
+            return Answer(said["acts"], said["conf"], found, said["variables"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Transient(f"{path}: {error}") from error
+
+
+def _line(connection: socket.socket, until_s: float) -> bytes:
+    blocks = []
+    while block := connection.recv(_BLOCK_BYTES):
+        blocks.append(block)
+        if block.endswith(b"\n"):
+            break
+        connection.settimeout(max(0.01, until_s - time.monotonic()))
+    return b"".join(blocks)

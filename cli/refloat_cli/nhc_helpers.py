@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom `nhc` tells that the node failed or is well again: the site's own helper if it set one, else Slurm."""
+
+# ruff: noqa: PTH112, PTH118, PTH123 - pathlib would be a tenth of what the command may cost
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from refloat_checks.nhc import words
+from refloat_cli.nhc_marking import Marking
+from refloat_contract.errors import RefloatError
+from refloat_service import commands
+
+AGENT_TOML: Final = "/etc/refloat/agent.toml"
+HELPER_S: Final = 10.0
+Log = Callable[[str], None]
+
+
+async def offline(variables: Mapping[str, str], env: Mapping[str, str], log: Log, message: str) -> None:
+    """Take the node out of service with this message."""
+    if await _by_helper("OFFLINE_NODE", "node-mark-offline", variables, env, log, message):
+        return
+    await _marking(variables, env, log).offline(message, strict=variables.get("NHC_COMPAT") == "strict")
+
+
+async def online(variables: Mapping[str, str], env: Mapping[str, str], log: Log) -> None:
+    """Give back a node that NHC took out of service."""
+    if not await _by_helper("ONLINE_NODE", "node-mark-online", variables, env, log):
+        await _marking(variables, env, log).online()
+
+
+def resource_manager(variables: Mapping[str, str]) -> str:
+    """Which resource manager runs here, as NHC finds it; empty if none."""
+    if variables.get("NHC_RM"):
+        return variables["NHC_RM"]
+    if os.path.isdir("/var/spool/torque"):
+        return "pbs"
+    found = {"scontrol": "slurm", "pbsnodes": "pbs", "qselect": "sge", "badmin": "lsf", "sbatchd": "lsf"}
+    path = variables.get("PATH", "")
+    return next((manager for program, manager in found.items() if shutil.which(program, path=path)), "")
+
+
+async def _by_helper(
+    variable: str, default: str, variables: Mapping[str, str], env: Mapping[str, str], log: Log, *data: str
+) -> bool:
+    """Run the helper, where one is to be run; True where nothing else is to be done."""
+    manager = resource_manager(variables)
+    if not manager:
+        log("No resource manager was found:  the node is not marked")
+        return True
+    own = os.path.join(variables.get("HELPERDIR", ""), default)
+    given = variables.get(variable) or ("" if manager == "slurm" else own)
+    if given in {"", own} and manager == "slurm":
+        return False
+    command = words.parse(given)
+    argv = [word for each in (command.words if command else ()) for word in words.expand(each, variables.get) or []]
+    if argv[:1] in ([], [":"]):
+        return True
+    exported = {**env, **variables, "NHC_RM": manager}
+    try:
+        # What it is told is an argument, and never text for a shell.
+        launched = ("/usr/bin/env", "--", *argv, variables["HOSTNAME"], *data)
+        done = await commands.run(launched, deadline_s=HELPER_S, env=exported)
+        for line in (done.stdout + done.stderr).splitlines():
+            log(line)
+    except RefloatError as error:
+        log(f"The node is not marked:  {error}")
+    return True
+
+
+def _marking(variables: Mapping[str, str], env: Mapping[str, str], log: Log) -> Marking:
+    return Marking(
+        {**{name: env[name] for name in ("SLURM_CONF",) if name in env}, **variables}, names(variables, env), log
+    )
+
+
+def names(variables: Mapping[str, str], env: Mapping[str, str], agent_toml: str = AGENT_TOML) -> list[str]:
+    """The names that Slurm may know this node by: as slurmd says, as refloat is configured, as the host is called."""
+    found = [env.get("SLURMD_NODENAME", ""), _configured(agent_toml), variables["HOSTNAME"], variables["HOSTNAME_S"]]
+    if variables.get("NHC_COMPAT") == "strict":
+        found = [variables["HOSTNAME"]]
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def _configured(agent_toml: str) -> str:
+    try:
+        with open(agent_toml, "rb") as file:
+            return str(tomllib.load(file).get("node", ""))
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of `nhc`: NHC's options, variables as `NAME=value`, and two of refloat's own."""
+
+import getopt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from refloat_checks.nhc import words
+
+HELP: Final = """\
+usage: nhc [-adfhqvx] [-c FILE] [-D DIR] [-e CHECK] [-l LOG] [-n NAME] [-t SECONDS] [--fresh] [--local] [NAME=value ...]
+
+  -a          look at all checks, and do not end with the first that fails (NHC_CHECK_ALL=1)
+  -c FILE     configuration (CONFFILE; default DIR/NAME.conf)
+  -D DIR      folder of the configuration (CONFDIR; default /etc/nhc)
+  -d          log what is done (DEBUG=1)
+  -e CHECK    look at one check only; no configuration, no log file, and the node is not marked
+  -f          accepted, and needs nothing: no check can take the others with it (NHC_CHECK_FORKED=1)
+  -h          print this
+  -l LOG      log to a path, to a redirection as in '>>/var/log/nhc.log 2>&1', or with '-' to standard output (LOGFILE)
+  -n NAME     name of the program, which gives the default paths (NAME)
+  -q          print nothing (SILENT=1)
+  -t SECONDS  for the whole run (TIMEOUT; default 30, and at most 45 unless it is given here)
+  -v          log each check (VERBOSE=1)
+  -x          trace what bash runs
+  --fresh     where the agent runs: have it look now, and do not take its last results
+  --local     look from here, also where the agent runs
+
+All other arguments are variables of NHC. Drop-in for the Node Health Check; see docs/nhc.md.
+"""
+_VARIABLES: Final = {
+    "-a": ("NHC_CHECK_ALL", "1"),
+    "-c": ("CONFFILE", None),
+    "-D": ("CONFDIR", None),
+    "-d": ("DEBUG", "1"),
+    "-f": ("NHC_CHECK_FORKED", "1"),
+    "-l": ("LOGFILE", None),
+    "-n": ("NAME", None),
+    "-q": ("SILENT", "1"),
+    "-t": ("TIMEOUT", None),
+    "-v": ("VERBOSE", "1"),
+}
+
+
+class BadUsage(Exception):
+    """The command line is wrong."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the command line asks for; `variables` in the order in which they were given."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    check: str | None = None
+    help: bool = False
+    trace: bool = False
+    fresh: bool = False
+    local: bool = False
+
+
+def parse(arguments: Sequence[str]) -> Asked:
+    """Read a command line. Raises BadUsage."""
+    asked = Asked()
+    try:
+        options, rest = getopt.getopt(list(arguments), "D:ac:de:fhl:n:qt:vx", ["fresh", "local"])
+    except getopt.GetoptError as error:
+        needs = error.msg.endswith("requires argument")
+        raise BadUsage(
+            f"Option -{error.opt} requires an argument." if needs else f"Invalid option:  -{error.opt}"
+        ) from (error)
+    for option, value in options:
+        if option in _VARIABLES:
+            name, fixed = _VARIABLES[option]
+            asked.variables[name] = value if fixed is None else fixed
+        elif option == "-e":
+            asked.check = value
+        else:
+            flag = {"-h": "help", "-x": "trace", "--fresh": "fresh", "--local": "local"}[option]
+            setattr(asked, flag, True)
+    for argument in rest:
+        _assign(asked, argument)
+    return asked
+
+
+def settings_line(line: str, variables: dict[str, str]) -> bool:
+    """Take over what a line of settings sets; False where it takes a shell to tell."""
+    command = words.parse(line)
+    if command is None or command.words:
+        return False
+    for name, word in command.assignments:
+        value = words.joined(word, variables.get)
+        if value is None:
+            return False
+        variables[name] = value
+    return True
+
+
+def _assign(asked: Asked, argument: str) -> None:
+    name, equals, value = argument.partition("=")
+    if not equals or not name.isidentifier():
+        raise BadUsage(f"not a variable:  {argument}")
+    command = words.parse(argument)
+    # NHC evaluates the argument; what is more than plain text is taken as it stands here, for it may be data.
+    plain = dict(command.assignments) if command is not None else {}
+    known = words.joined(plain[name], asked.variables.get) if len(plain) == 1 and name in plain else None
+    asked.variables[name] = value if known is None else known

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pass of the `nhc` command's own, where no agent answers: the same driver, once."""
+
+# ruff: noqa: PTH113 - pathlib is slow to start
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from refloat_checks import facts
+from refloat_checks.nhc import plan as plans
+from refloat_checks.nhc import registry, sources, variables
+from refloat_checks.nhc.bridge import Answer, Bridge
+from refloat_checks.nhc.driver import Listener, Options, Pass
+from refloat_checks.nhc.findings import PassResult
+from refloat_checks.nhc.plan import Plan
+from refloat_checks.probes import ProbePool
+from refloat_checks.proc import Roots
+from refloat_contract.errors import Misconfigured
+
+SOURCE_S: Final = 15.0
+_CHECK_S: Final = 10.0
+
+
+def plan(settings: Mapping[str, str], check: str | None, *, strict: bool) -> Plan | None:
+    """Plan what is to be looked at: one check, or the configuration's lines; None if there is no configuration."""
+    if check is not None:
+        return plans.single(check, sources.scripts(settings["INCDIR"]), sources.is_native)
+    if not os.path.isfile(settings["CONFFILE"]):
+        return None
+    return sources.read(settings["CONFFILE"], sources.hostname(), settings["INCDIR"], strict=strict)
+
+
+def look(
+    planned: Plan,
+    settings: Mapping[str, str],
+    env: Mapping[str, str],
+    listener: Listener,
+    *,
+    strict: bool,
+    deadline_s: float,
+    watch: Callable[[Mapping[str, str]], None],
+) -> PassResult:
+    """Go through a plan; `watch` is given the variables, which the lines change as they go."""
+    options = Options(
+        strict=strict,
+        acts=True,
+        deadline_s=deadline_s,
+        check_deadline_s=min(_CHECK_S, deadline_s / 2),
+        variables=settings,
+        exports=tuple(variables.of_host("")),
+        env=env,
+    )
+
+    async def run() -> PassResult:
+        pool = ProbePool()
+        looking = Pass(planned, facts.source(Roots(), pool)(), registry.find, registry.names(), options, listener)
+        watch(looking.variables)
+        try:
+            return await looking.run()
+        finally:
+            await pool.aclose()
+
+    return asyncio.run(run())
+
+
+def sourced(path: str, settings: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """Have bash source a file of settings, and give those that it sets."""
+
+    async def refuse(asked: Sequence[str]) -> Answer:
+        raise Misconfigured(f"{path} calls {asked[0]}")
+
+    async def run() -> dict[str, str]:
+        bridge = await Bridge.start((), env, refuse)
+        try:
+            async with asyncio.timeout(SOURCE_S):
+                await bridge.assign(settings)
+                await bridge.watch(variables.SETTINGS)
+                return (await bridge.source(path)).variables
+        finally:
+            await bridge.aclose()
+
+    return asyncio.run(run())
