@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from daemons import Refloat
@@ -64,3 +65,67 @@ def test_checks_are_listed_and_not_run(refloat: Refloat, tmp_path: Path) -> None
         "type": "file",
         "severity": "drain",
     }
+
+
+NHC = """* || A=1
+* || check_hw_eth lo
+* || check_file_test -r -f {tmp}/there
+n2 || check_hw_eth nosuch
+"""
+
+
+def nhc_conf(tmp_path: Path) -> Path:
+    file = tmp_path / "nhc.conf"
+    file.write_text(NHC.format(tmp=tmp_path))
+    (tmp_path / "there").touch()
+    return file
+
+
+def test_the_lines_of_an_nhc_conf_are_looked_at(refloat: Refloat, tmp_path: Path) -> None:
+    ended = refloat("check", "--nhc-conf", nhc_conf(tmp_path), "--host", "n1", "--json")
+
+    assert ended.status == 0, ended.err
+    assert [result["check"].partition("/")[0] for result in json.loads(ended.out)] == [
+        "check_hw_eth:lo",
+        "check_file_test:",
+    ]
+    assert refloat("check", "--nhc-conf", nhc_conf(tmp_path), "--host", "n2").status == 1
+
+
+def test_the_lines_of_an_nhc_conf_are_listed_for_a_host(refloat: Refloat, tmp_path: Path) -> None:
+    listed = refloat("check", "--nhc-conf", nhc_conf(tmp_path), "--host", "n2", "--list").out
+
+    assert "check_hw_eth:nosuch  nhc  drain\n" in listed
+
+
+def test_the_agents_nhc_conf_is_part_of_its_checks(refloat: Refloat, tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f'nhc_conf = "{nhc_conf(tmp_path)}"\n')
+
+    assert refloat("check", "--config", file, "--only", "check_hw_eth:lo").status == 0
+
+
+def test_junit_is_written_for_ci(refloat: Refloat, tmp_path: Path) -> None:
+    file, unknown = agent_toml(tmp_path, "a", "B"), '[[check]]\nname = "x"\ntype = "command"\nargv = ["/no/<such>"]\n'
+    file.write_text(file.read_text() + unknown)
+
+    ended = refloat("check", "--config", file, "--junit", "-")
+    suite = ET.fromstring(ended.out)[0]  # noqa: S314 - our own
+
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert {case.get("name"): [child.tag for child in case] for case in suite} == {
+        "a": [], "B": ["failure"], "x": ["error"],
+    }  # fmt: skip
+    assert ended.status == 1
+
+
+def test_an_offline_tree_is_looked_at_instead(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "etc").mkdir(parents=True)
+    (tmp_path / "tree" / "etc" / "image-only").write_text("x")
+    conf = tmp_path / "nhc.conf"
+    conf.write_text("* || check_file_test -r -f /etc/image-only\n* || check_ps_loadavg 1000\n")
+
+    found = json.loads(refloat("check", "--nhc-conf", conf, "--root", tmp_path / "tree", "--json").out)
+
+    assert [result["status"] for result in found] == ["OK", "UNKNOWN"]
+    assert refloat("check", "--nhc-conf", conf).status == 1
