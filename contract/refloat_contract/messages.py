@@ -77,13 +77,13 @@ class NodeReport(BaseModel):
     boot_id: str
     phase: Phase
     since: float = Field(description="when the phase was entered, seconds of the node's wall clock")
-    why: str = Field("", description="the one thing that is being waited for, or the hold's sentence")
+    why: str = Field(default="", description="the one thing that is being waited for, or the hold's sentence")
     verdict: Verdict = Verdict.UNKNOWN
     failing: tuple[Failure, ...] = ()
     unknown: tuple[Failure, ...] = ()
     cycle: CycleInfo | None = None
     last_cycle: LastCycle | None = None
-    image: str = Field("", description="the image that the node runs; empty where it names none")
+    image: str = Field(default="", description="the image that the node runs; empty where it names none")
     version: str = ""
     observe_only: bool = False
 
@@ -125,7 +125,9 @@ class Request(Message):
     node: str
     kind: RequestKind
     purpose: Purpose = Purpose.CYCLE
-    cycle: str = Field("", description="the cycle's id; for a health drain, an id that stays while the drain is wanted")
+    cycle: str = Field(
+        default="", description="the cycle's id; for a health drain, an id that stays while the drain is wanted"
+    )
     recipe: str = ""
     wave: str = ""
     why: str = ""
@@ -171,7 +173,7 @@ class CoordinatorStatus(Message):
     """
 
     online: bool
-    epoch: int = Field(0, description="rises at every start of the coordinator")
+    epoch: int = Field(default=0, description="rises at every start of the coordinator")
     seq: int = 0
     period_s: float = 5.0
     slurm_ok: bool = False
@@ -186,10 +188,10 @@ class WaveSpec(BaseModel):
     nodes: str = Field(description="a hostlist: n[1-4]")
     recipe: str = "reboot"
     image: str = ""
-    max_unavailable: int = Field(1, ge=1)
-    canary: int = Field(0, ge=0)
-    soak_s: float = Field(0.0, ge=0)
-    max_failures: int = Field(0, ge=0, description="more held nodes than this pause the wave")
+    max_unavailable: int = Field(default=1, ge=1)
+    canary: int = Field(default=0, ge=0)
+    soak_s: float = Field(default=0.0, ge=0)
+    max_failures: int = Field(default=0, ge=0, description="more held nodes than this pause the wave")
     node_deadline_s: float = Field(
         3600.0, gt=0, description="from the reboot to back in service, before a node is lost"
     )
