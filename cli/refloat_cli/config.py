@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     AGENT = "agent"
     COORDINATOR = "coordinator"
+    NHC = "nhc"
 
 
 class Part(StrEnum):
@@ -31,14 +32,15 @@ class Part(StrEnum):
 
 @app.command(epilog="Example: refloat config check /etc/refloat/agent.toml /etc/refloat/coordinator.toml")
 def check(
-    files: Annotated[list[Path], typer.Argument(help="agent.toml, coordinator.toml, or files like them.")],
+    files: Annotated[list[Path], typer.Argument(help="agent.toml, coordinator.toml, nhc.conf, or files like them.")],
     *,
     kind: Annotated[Kind | None, typer.Option(help="Whose they are, where their names and keys do not tell.")] = None,
     json: Json = False,
 ) -> None:
     """Say whether configuration files are right, and what is wrong in which line.
 
-    The environment is left out of account. Ends with 0 when all are right, else with 2.
+    The environment is left out of account. Of an nhc.conf it names each trap of NHC that the file falls into. Ends
+    with 0 when all are right, else with 2, or with 1 when all that was found are such traps.
     """
     from refloat_cli import asking, configuring
 
@@ -51,7 +53,7 @@ def check(
                 typer.echo(problem, err=True)
             if one.is_good:
                 typer.echo(f"{one.file}: good ({one.kind})")
-    raise typer.Exit(0 if all(one.is_good for one in judged) else 2)
+    raise typer.Exit(max(one.exit_status for one in judged))
 
 
 @app.command(epilog="Example: refloat config reference agent")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `refloat config` runs: the models of both daemons, and which of them a file is meant for."""
+"""What `refloat config` runs: the models of both daemons, the lint of an nhc.conf, and what a file is meant for."""
 
 import contextlib
 import tomllib
@@ -11,6 +11,9 @@ from pydantic import BaseModel
 
 from refloat_agent.config import AgentSettings
 from refloat_checks import registry
+from refloat_checks.nhc import live, plan, sources
+from refloat_checks.nhc import registry as nhc_registry
+from refloat_checks.nhc.lint import lint
 from refloat_cli.config import Kind, Part
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator.config import CoordinatorSettings
@@ -26,11 +29,17 @@ class Judgement:
     file: Path
     kind: Kind | None
     problems: tuple[str, ...] = ()
+    unreadable: bool = False
 
     @property
     def is_good(self) -> bool:
         """Whether the daemon would start with it."""
         return not self.problems
+
+    @property
+    def exit_status(self) -> int:
+        """0 where it is good; 1 for traps, with which it works after all; 2 for what is wrong."""
+        return 0 if self.is_good else 1 if self.kind is Kind.NHC and not self.unreadable else 2
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -46,20 +55,36 @@ def judge(file: Path, kind: Kind | None) -> Judgement:
     """Read one file as its daemon would."""
     try:
         kind = kind or _recognised(file)
+        if kind is Kind.NHC:
+            return _judge_nhc(file)
         settings.load(_MODELS[kind], file, env_prefix="REFLOAT", env={})
     except Misconfigured as error:
         return Judgement(file, kind, tuple(str(error).splitlines()))
     return Judgement(file, kind)
 
 
+def _judge_nhc(file: Path) -> Judgement:
+    try:
+        scripts = sources.scripts(str(file.parent / live.SCRIPTS))
+        text = file.read_bytes().decode(errors="surrogateescape")
+    except OSError as error:
+        return Judgement(file, Kind.NHC, (f"{file}: {error.strerror}",), unreadable=True)
+    except Misconfigured as error:
+        return Judgement(file, Kind.NHC, (str(error),), unreadable=True)
+    known = {*nhc_registry.names(), *plan.make("", "", scripts, sources.is_native).functions}
+    return Judgement(file, Kind.NHC, tuple(f"{file}:{trap}" for trap in lint(text, known)))
+
+
 def _recognised(file: Path) -> Kind:
+    if file.suffix == ".conf":
+        return Kind.NHC
     named = [kind for kind in Kind if kind in file.name]
     if len(named) == 1:
         return named[0]
     keys: set[str] = set()
     with contextlib.suppress(OSError, ValueError):  # load says it better
         keys = set(tomllib.loads(file.read_text()))
-    known = {kind: len(keys & _only(kind)) for kind in Kind}
+    known = {kind: len(keys & _only(kind)) for kind in _MODELS}
     likely = [kind for kind, number in known.items() if number and number == max(known.values())]
     if len(likely) == 1:
         return likely[0]

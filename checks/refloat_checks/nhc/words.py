@@ -56,7 +56,9 @@ class Command:
     @property
     def name(self) -> str | None:
         """The name of the command, where it does not depend on variables."""
-        first = self.words[0] if self.words else ()
+        if not self.words:
+            return None
+        first = self.words[0]
         return "".join(part.value for part in first) if all(part.kind is Kind.TEXT for part in first) else None
 
 

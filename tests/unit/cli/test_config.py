@@ -78,3 +78,19 @@ def test_the_reference_has_all_parts_or_one(refloat: Refloat) -> None:
     assert checks.startswith("# Checks\n")
     assert "| `type` | text | must be set |" in checks
     assert "`limits`" not in checks
+
+
+def test_the_traps_of_an_nhc_conf_are_named_and_end_with_1(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "nhc.conf").write_text("{login} || check_hw_eth lo\n* || check_mine\n")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "mine.nhc").write_text("check_mine() { true; }\n")
+
+    ended = refloat("config", "check", tmp_path / "nhc.conf")
+
+    assert ended.status == 1
+    assert ended.err.startswith(f"{tmp_path}/nhc.conf:1:2: the target means nothing")
+    assert ended.err.count("\n") == 1
+
+
+def test_an_nhc_conf_that_cannot_be_read_is_2(refloat: Refloat, tmp_path: Path) -> None:
+    assert refloat("config", "check", tmp_path / "nhc.conf").status == 2
