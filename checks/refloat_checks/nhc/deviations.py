@@ -159,6 +159,51 @@ NO_JOB_LIST: Final = Deviation(
     "a slow controller drains nodes, and with kill ends the jobs of all users",
 )
 
+STATUS_TIMEOUT: Final = Deviation(
+    "status_timeout",
+    ("check_cmd_status",),
+    "says 142 returned by the command when its time is over, and leaves a watchdog behind that may signal another"
+    " process later",
+    "says TIMEOUT, as check_cmd_output does, and ends the command with all its children",
+    "nobody knows what 142 is",
+)
+NO_MCELOG: Final = Deviation(
+    "no_mcelog",
+    ("check_hw_mcelog",),
+    "passes when mcelog is not there, fails, or has no daemon to ask",
+    "UNKNOWN: there are no counts",
+    "memory errors that nobody counts look like none",
+)
+NO_DMI: Final = Deviation(
+    "no_dmi",
+    ("check_dmi_data_match", "check_dmi_raw_data_match"),
+    "finds no match when dmidecode is not there or fails, so that a negated match passes and any other drains",
+    "UNKNOWN: there is no data",
+    "it is not the hardware that is wrong",
+)
+SIGNAL_NUMBER: Final = Deviation(
+    "signal_number",
+    ("check_nv_healthmon",),
+    "names the signal after the one that ended the tool",
+    "names the one that did",
+    "the message sends the reader the wrong way",
+)
+MOAB_EXPRESSIONS: Final = Deviation(
+    "moab_expressions",
+    ("check_moab_sched", "check_moab_rm", "check_moab_torque"),
+    "never matches what -m gives, and never sees the state of a resource manager",
+    "does both",
+    "the check can never fail for what it is for, or always fails",
+)
+NO_SOCKETS: Final = Deviation(
+    "no_sockets",
+    ("check_net_socket",),
+    "finds no socket at all where netstat and ss refuse its options, as on Debian 12: always fails, or negated always"
+    " passes",
+    "reads the kernel's own tables, in strict mode too",
+    "the check says nothing about the node",
+)
+
 ALL: Final = (
     NOT_MOUNTED,
     NO_ANSWER,
@@ -174,4 +219,10 @@ ALL: Final = (
     OCTAL_SECONDS,
     PARTIAL_NAMES,
     NO_JOB_LIST,
+    STATUS_TIMEOUT,
+    NO_MCELOG,
+    NO_DMI,
+    SIGNAL_NUMBER,
+    MOAB_EXPRESSIONS,
+    NO_SOCKETS,
 )

@@ -4,7 +4,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from refloat_checks.facts import Facts
@@ -129,7 +129,8 @@ class Aborted(Exception):
 class NhcRun:
     """What the checks of one pass share. `variables` are NHC's, with its defaults, as the configuration left them.
 
-    `strict` gives NHC's own answer also where it hides a fault.
+    `environment` holds those that it exports, for the commands that are run. `strict` gives NHC's own answer also where
+    it hides a fault.
     """
 
     facts: Facts
@@ -137,6 +138,7 @@ class NhcRun:
     deadline_s: float = 30.0
     strict: bool = False
     clock: Callable[[], float] = time.time
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def variable(self, name: str, default: str = "") -> str:
         """Give a variable's value; the default if it is empty or not set, as `${NAME:-default}` does."""

@@ -5,14 +5,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from refloat_checks.nhc.checks import (
+    cmd,
     daemons,
     devices,
+    dmi,
     file_contents,
     file_stat,
     file_tests,
+    gpus,
     load,
+    machine_checks,
     memory,
+    moab,
     mounting,
+    net_ping,
+    net_sockets,
     people,
     resources,
     services,
@@ -21,14 +28,21 @@ from refloat_checks.nhc.checks import (
 from refloat_checks.nhc.native import NativeCheck
 
 _MODULES: Final = (
+    cmd,
     daemons,
     devices,
+    dmi,
     file_contents,
     file_stat,
     file_tests,
+    gpus,
     load,
+    machine_checks,
     memory,
+    moab,
     mounting,
+    net_ping,
+    net_sockets,
     people,
     resources,
     services,

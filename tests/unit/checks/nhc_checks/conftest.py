@@ -26,8 +26,10 @@ class RecordedFacts(Facts):
         if source in self._recorded:
             value: T = self._recorded[source]
             return value
-        if source.startswith("processes ") and "processes" in self._recorded:
-            wanted: T = self._recorded["processes"]
+        # Who they are asked about stands in their name.
+        kind = source.partition(" ")[0]
+        if kind in {"processes", "sockets"} and kind in self._recorded:
+            wanted: T = self._recorded[kind]
             return wanted
         return await super().read(source, read)
 

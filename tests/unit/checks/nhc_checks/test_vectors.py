@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from refloat_checks.hardware import IbPort, Infiniband, Memory, Processors
+from refloat_checks.nhc.checks.launching import Ended
 from refloat_checks.nhc.checks.mounting import Mounted
 from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
 from refloat_checks.probes import Usage
 from refloat_checks.proc import Mount
 from refloat_checks.process_table import Identity, ProcessUse, Title
+from refloat_checks.sockets import TABLES, Socket
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parents[1] / "nhc_check_vectors.json").read_text())
 VECTORS: list[dict[str, Any]] = [vector for vector in DATA["vectors"] if find(vector["check"]) is not None]
@@ -84,6 +86,46 @@ def of_load(name: str) -> dict[str, Any]:
     return {"/proc/loadavg": " ".join(f"{part}.50" for part in fixture(name)["int_parts"]) + " 1/2 3\n"}
 
 
+def of_firmware(name: str) -> dict[str, Any]:
+    return {"program dmidecode": Ended(0, "\n".join(fixture(name)["dmidecode_lines"]))}
+
+
+def of_program(seen: dict[str, Any]) -> dict[str, Any]:
+    if "nvidia_healthmon_exit" in seen:
+        return {"program nvidia-healthmon -e -v": Ended(seen["nvidia_healthmon_exit"], "")}
+    return {"program mcelog --client": Ended(0, seen["mcelog_stdout_echo_e"].replace("\\n", "\n"))}
+
+
+def variables_of(vector: dict[str, Any]) -> dict[str, str]:
+    seen = vector.get("fixture")
+    if not isinstance(seen, dict) or "max_corrected" not in seen:
+        return {}
+    return {f"MCELOG_MAX_{kind.upper()}_RATE": seen[f"max_{kind}"] for kind in ("corrected", "uncorrected")}
+
+
+def recorded_for(vector: dict[str, Any]) -> dict[str, Any]:
+    seen = vector.get("fixture")
+    if seen is None:
+        return {}
+    return of_program(seen) if isinstance(seen, dict) else RECORDED[seen](seen)
+
+
+def of_sockets(name: str) -> dict[str, Any]:
+    seen = DATA["fixtures"][name]
+    recorded: dict[str, Any] = {f"{proto} sockets": [] for proto in TABLES}
+    held: dict[int, list[int]] = {}
+    for inode, each in enumerate(seen, start=1):
+        uid = int(each["uid"]) if each["uid"] else None
+        addresses = each["local"], each["remote"]
+        row = Socket(each["proto"], *addresses, each["state"], each["type"], uid, inode)
+        recorded[f"{each['proto']} sockets"].append(row)
+        recorded[f"user {each['uid']}"] = each["user"]
+        held[inode] = [int(each["pid"])]
+    recorded["process titles"] = tuple(Title(int(each["pid"]), each["procname"]) for each in seen)
+    recorded["sockets"] = held
+    return recorded
+
+
 # The messages were recorded in NHC's test mode, where the shell is the command that does nothing.
 VARIABLES: Mapping[str, str] = {
     "SHELL": ":",
@@ -94,7 +136,9 @@ VARIABLES: Mapping[str, str] = {
 RECORDED: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "hw": of_hardware,
     "hw_gm": of_hardware,
+    "dmi": of_firmware,
     "fs": of_filesystems,
+    "net": of_sockets,
     "loadavg": of_load,
     "ps": of_processes,
     "ps+auth": of_processes,
@@ -105,10 +149,10 @@ RECORDED: Mapping[str, Callable[[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("number", range(len(VECTORS)))
 async def test_the_answer_is_nhcs(number: int, ask: Callable[..., Awaitable[NhcOutcome]], tmp_path: Path) -> None:
     vector = VECTORS[number]
-    recorded = RECORDED[vector["fixture"]](vector["fixture"]) if "fixture" in vector else {}
+    recorded, variables = recorded_for(vector), {**VARIABLES, **variables_of(vector)}
     words = [prepared(word, vector, tmp_path) for word in vector["args"]]
 
-    outcome = await ask(vector["check"], *words, recorded=recorded, variables=VARIABLES, strict=True)
+    outcome = await ask(vector["check"], *words, recorded=recorded, variables=variables, strict=True)
 
     message = outcome.message
     for word, placeholder in zip(words, vector["args"], strict=True):

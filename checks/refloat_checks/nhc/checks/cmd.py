@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check_cmd_output, _status, _dmesg: how a command ends, and what it prints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from refloat_checks.nhc.checks.launching import Ended, launch
+from refloat_checks.nhc.checks.numbers import whole
+from refloat_checks.nhc.checks.options import Options, getopts
+from refloat_checks.nhc.checks.patterns import require_meaning
+from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+
+_OUTPUT: Final = "check_cmd_output"
+_STATUS: Final = "check_cmd_status"
+_DMESG: Final = "check_cmd_dmesg"
+_TIMEOUT: Final = "5"
+_ALARM: Final = 142
+# Commands that only the shell knows.
+_BUILTINS: Final = frozenset({":", ".", "command", "declare", "eval", "source", "type", "ulimit", "umask", "[["})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command must answer: its name in messages, a status, match strings, and messages of one's own."""
+
+    name: str
+    argv: tuple[str, ...]
+    command: str
+    timeout: str = _TIMEOUT
+    rc: str = ""
+    patterns: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+
+    def message(self, number: int, default: str) -> str:
+        """The message for the pattern of this number."""
+        return self.messages[number] if number < len(self.messages) and self.messages[number] else default
+
+
+def judge_output(done: Ended, wanted: Wanted) -> NhcOutcome:
+    """Compare what a command printed and how it ended with what is asked for, in this order."""
+    # Behind the last line NHC looks at one more, which is empty.
+    lines = [*done.lines, ""] if wanted.patterns else []
+    unwanted = _unwanted(lines, wanted)
+    if unwanted is not None:
+        return unwanted
+    if (ended := judge_status(done, wanted)) is not PASSED:
+        return ended
+    missing = [
+        number
+        for number, pattern in enumerate(wanted.patterns)
+        if not pattern.startswith("!") and not any(matches(pattern, line) for line in lines)
+    ]
+    return _missing(missing, wanted) if missing else PASSED
+
+
+def _unwanted(lines: Sequence[str], wanted: Wanted) -> NhcOutcome | None:
+    for number, line in enumerate(lines, start=1):
+        for place, pattern in enumerate(wanted.patterns):
+            if pattern.startswith("!") and matches(pattern[1:], line):
+                text = wanted.message(place, '"%m" matched at line %l of "%c"')
+                shown = line.translate(dict.fromkeys(map(ord, '"`$')))
+                for mark, value in (("%m", pattern[1:]), ("%l", str(number)), ("%L", shown), ("%c", wanted.command)):
+                    text = text.replace(mark, value)
+                return failed(wanted.name, f"{text}.")
+    return None
+
+
+def judge_status(done: Ended, wanted: Wanted) -> NhcOutcome:
+    """Compare how a command ended with what is asked for."""
+    if done.rc == int(wanted.rc or 0):
+        return PASSED
+    if done.timed_out and done.rc != _ALARM:
+        text = f'TIMEOUT after {wanted.timeout}s for "{wanted.command}"; subprocess terminated.'
+        return failed(wanted.name, text)
+    expected = f" (expected {wanted.rc})" if wanted.rc else ""
+    return failed(wanted.name, f'{done.rc}{expected} returned by "{wanted.command}".')
+
+
+def _missing(missing: Sequence[int], wanted: Wanted) -> NhcOutcome:
+    only = len(wanted.patterns) == 1
+    counted = "" if only else " (%f patterns failed)"
+    text = wanted.message(missing[0], f'"%m" failed to match "%c" output{counted}')
+    text = text.replace("%m", wanted.patterns[missing[0]]).replace("%c", wanted.command)
+    if not only:
+        text = text.replace("%f", f"{len(missing)}/{len(wanted.patterns)}")
+    return failed(wanted.name, f"{text}.")
+
+
+def _read_words(name: str, words: Sequence[str]) -> Wanted | NhcOutcome:
+    given = getopts(name, ":C:M:O:e:m:r:t:", words)
+    if isinstance(given, NhcOutcome):
+        return given
+    # Split at blanks and executed: NHC gives it to no shell, so quotes in it are plain characters.
+    argv = tuple(given.last("e").split()) if given.last("e") else given.rest
+    name = given.last("C", name)
+    if not "".join(argv):
+        return failed(name, "Syntax error:  No command specified")
+    return _wanted(name, argv, given.last("e") or " ".join(argv), given)
+
+
+def _wanted(name: str, argv: tuple[str, ...], command: str, given: Options) -> Wanted:
+    return Wanted(name, argv, command, given.last("t", _TIMEOUT), given.last("r"), given.all("m"), given.all("M"))
+
+
+def _too_long(wanted: Wanted, run: NhcRun) -> NhcOutcome | None:
+    limit = run.variable("TIMEOUT", "30")
+    seconds = whole(wanted.timeout, "time-out", strict=run.strict)
+    whole(wanted.rc or "0", "return code", strict=False)
+    if wanted.timeout and seconds is not None and seconds > (whole(limit, "TIMEOUT", strict=run.strict) or 0):
+        return failed(wanted.name, f"Command timeout {wanted.timeout} exceeds NHC timeout {limit}")
+    return None
+
+
+async def run_output(name: str, words: Sequence[str], run: NhcRun) -> tuple[NhcOutcome, Ended]:
+    """Run a command as check_cmd_output does, under another check's name."""
+    nothing = Ended(0, "")
+    wanted = _read_words(name, words)
+    if isinstance(wanted, NhcOutcome):
+        return wanted, nothing
+    require_meaning(run, *(pattern.removeprefix("!") for pattern in wanted.patterns))
+    too_long = _too_long(wanted, run)
+    if too_long is not None:
+        return too_long, nothing
+    done = await launch(wanted.argv, run, float(whole(wanted.timeout, "time-out", strict=False) or 0) or None)
+    return judge_output(done, wanted), done
+
+
+async def _output(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    return (await run_output(_OUTPUT, words, run))[0]
+
+
+async def _dmesg(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    given = getopts(_DMESG, ":M:e:m:r:t:", words)
+    if isinstance(given, NhcOutcome):
+        return given
+    options = [word for letter, argument in given.given if letter != "e" for word in (f"-{letter}", argument)]
+    return (await run_output(_DMESG, [*options, "-e", given.last("e") or "dmesg"], run))[0]
+
+
+async def _status(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    given = getopts(_STATUS, ":C:r:t:", words)
+    if isinstance(given, NhcOutcome):
+        return given
+    wanted = _wanted(given.last("C", _STATUS), given.rest, " ".join(given.rest), given)
+    too_long = _too_long(wanted, run)
+    if too_long is not None:
+        return too_long
+    if not wanted.argv:
+        # The shell has nothing to do, and does it.
+        return judge_status(Ended(0, ""), wanted)
+    argv = ("/bin/bash", "-c", '"$@"', "bash", *wanted.argv) if wanted.argv[0] in _BUILTINS else wanted.argv
+    done = await launch(argv, run, float(whole(wanted.timeout, "time-out", strict=False) or 0) or None)
+    if run.strict and done.timed_out:
+        done = Ended(_ALARM, "", timed_out=True)
+    return judge_status(done, wanted)
+
+
+CHECKS: Final = (
+    NativeCheck(_OUTPUT, _output),
+    NativeCheck(_STATUS, _status),
+    NativeCheck(_DMESG, _dmesg),
+)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check_nv_healthmon and check_nvsmi_healthmon: how NVIDIA's own tools end."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from refloat_checks.nhc.checks.launching import NOT_FOUND, Ended, once
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+
+_HEALTHMON: Final = "check_nv_healthmon"
+_SMI: Final = "check_nvsmi_healthmon"
+_MEANINGS: Final = {
+    2: "Invalid argument or flag",
+    4: "Permission denied",
+    8: "Power cables not attached",
+    9: "NVIDIA driver not loaded",
+    10: "Interrupt issue with a GPU",
+    12: "NVML shared library could not be found",
+    14: "InfoROM is corrupted",
+    15: "The GPU has fallen off the bus or has otherwise become inaccessible",
+}
+
+
+def judge_healthmon(done: Ended, program: str, *, strict: bool = False) -> NhcOutcome:
+    """Translate how nvidia-healthmon ended; NHC's signals are one too high."""
+    if done.rc == 0:
+        return PASSED
+    if done.rc == NOT_FOUND:
+        return failed(_HEALTHMON, f"{program} not found or not runnable.")
+    if done.rc > NOT_FOUND:
+        return failed(_HEALTHMON, f"{program} caught fatal signal {done.rc - NOT_FOUND - (not strict)}")
+    return replace(failed(_HEALTHMON, f"{program} returned failure code {done.rc}"), log=(done.output.rstrip("\n"),))
+
+
+def judge_smi(done: Ended, program: str) -> NhcOutcome:
+    """Translate how nvidia-smi ended."""
+    if done.rc == 0:
+        return PASSED
+    if done.rc in _MEANINGS:
+        return failed(_SMI, f"{program}:  {_MEANINGS[done.rc]}")
+    if done.rc > NOT_FOUND:
+        return failed(_SMI, f"{program}:  Caught fatal signal {done.rc & NOT_FOUND}")
+    said = done.output.rstrip("\n")
+    log = (f'{_SMI}:  {program}:  "{said}"',)
+    return replace(failed(_SMI, f"{program}:  Returned failure code {done.rc}"), log=log)
+
+
+async def _healthmon(words: Sequence[str], run: NhcRun) -> NhcOutcome:  # noqa: ARG001 - it takes none
+    program = run.variable("NVIDIA_HEALTHMON", "nvidia-healthmon")
+    done = await once((*program.split(), *run.variable("NVIDIA_HEALTHMON_ARGS", "-e -v").split()), run)
+    return judge_healthmon(done, program, strict=run.strict)
+
+
+async def _smi(words: Sequence[str], run: NhcRun) -> NhcOutcome:  # noqa: ARG001 - it takes none
+    program = run.variable("NVIDIA_SMI_HEALTHMON", "nvidia-smi")
+    done = await once((*program.split(), *run.variable("NVIDIA_SMI_HEALTHMON_ARGS").split()), run)
+    return judge_smi(done, program)
+
+
+CHECKS: Final = (NativeCheck(_HEALTHMON, _healthmon), NativeCheck(_SMI, _smi))

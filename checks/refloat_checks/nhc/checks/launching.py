@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the programs that some checks are about, as NHC's shell would see them end."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from refloat_checks.commands import DEADLINE_S, OUTPUT_CAP_BYTES
+from refloat_checks.nhc.native import NhcRun
+from refloat_contract.errors import Refused
+from refloat_service import commands
+
+PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
+NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+_SIGNALLED: Final = 128
+_TERMINATED: Final = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended, in the shell's numbers, and what it said; `error` alone goes to NHC's log."""
+
+    rc: int
+    output: str
+    error: str = ""
+    timed_out: bool = False
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its output; empty ones are lost."""
+        return [line for line in self.output.split("\n") if line]
+
+
+async def launch(argv: Sequence[str], run: NhcRun, timeout_s: float | None = None) -> Ended:
+    """Run a program to its end, or to the end of its time; a program that is not there is the shell's 127."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            done = await commands.run(argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES)
+    except TimeoutError:
+        return Ended(_TERMINATED, "", timed_out=True)
+    except Refused as error:
+        rc = _NOT_EXECUTABLE if "ermission denied" in str(error) else NOT_FOUND
+        return Ended(rc, "", str(error))
+    return Ended(_as_shell(done.returncode), done.stdout, done.stderr)
+
+
+def _as_shell(returncode: int) -> int:
+    return returncode if returncode >= 0 else _SIGNALLED - returncode
+
+
+def _environment(run: NhcRun) -> Mapping[str, str]:
+    path = run.variable("PATH", PATH)
+    return {**os.environ, "PATH": path, **run.environment}
+
+
+async def once(argv: Sequence[str], run: NhcRun) -> Ended:
+    """Run a program once per pass, for all checks that look at what it says."""
+    return await run.facts.remember(("program", *argv), lambda: launch(argv, run))

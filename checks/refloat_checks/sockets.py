@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets as the kernel's own tables tell them, in netstat's words; and which programs hold them."""
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from refloat_checks.facts import Facts
+from refloat_checks.proc import Roots, read_text
+
+# Versions 4 and 6 of a protocol have the same name, as in ss and in older netstats; newer ones say `tcp6`.
+TABLES: Final = {
+    "tcp": ("tcp", "tcp6"),
+    "udp": ("udp", "udp6"),
+    "raw": ("raw", "raw6"),
+    "unix": ("unix",),
+}
+_TCP_STATES: Final = (
+    "",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "SYN_RECV",
+)
+_UNIX_STATES: Final = {"01": "", "02": "CONNECTING", "03": "CONNECTED", "04": "DISCONNECTING"}
+_UNIX_TYPES: Final = {"0001": "STREAM", "0002": "DGRAM", "0003": "RAW", "0004": "RDM", "0005": "SEQPACKET"}
+_ACCEPTS: Final = 0x10000
+_V4_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A socket. Addresses are `host:port`, or a path; the owner of a Unix socket is not known."""
+
+    proto: str
+    local: str
+    remote: str
+    state: str
+    type: str
+    uid: int | None
+    inode: int
+    is_v6: bool = False
+
+
+def parse_inet(text: str, proto: str, *, is_v6: bool = False) -> list[Socket]:
+    """Parse `/proc/net/tcp` and the like (proc(5))."""
+    found = []
+    for line in text.split("\n")[1:]:
+        fields = line.split()
+        if len(fields) < 10:  # noqa: PLR2004 - the inode is the tenth
+            continue
+        local, remote = address(fields[1]), address(fields[2])
+        found.append(
+            Socket(proto, local, remote, _state(proto, int(fields[3], 16)), "", int(fields[7]), int(fields[9]), is_v6)
+        )
+    return found
+
+
+def _state(proto: str, number: int) -> str:
+    if proto == "raw":
+        return str(number)
+    state = _TCP_STATES[number] if number < len(_TCP_STATES) else "UNKNOWN"
+    return "" if proto == "udp" and state == "CLOSE" else state
+
+
+def address(text: str) -> str:
+    """Spell an address of these tables: words of 32 bits in the machine's order, and a port, all in hexadecimal."""
+    host, _, port = text.partition(":")
+    words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+    family = socket.AF_INET if len(host) == _V4_DIGITS else socket.AF_INET6
+    number = int(port, 16)
+    return f"{socket.inet_ntop(family, struct.pack(f'={len(words)}I', *words))}:{number or '*'}"
+
+
+def parse_unix(text: str) -> list[Socket]:
+    """Parse `/proc/net/unix`."""
+    found = []
+    for line in text.split("\n")[1:]:
+        fields = line.split(None, 7)
+        if len(fields) < 7:  # noqa: PLR2004 - the inode is the seventh
+            continue
+        listens = int(fields[3], 16) & _ACCEPTS and fields[5] == "01"
+        state = "LISTENING" if listens else _UNIX_STATES.get(fields[5], "")
+        path = fields[7] if len(fields) > 7 else ""  # noqa: PLR2004 - a path, if there is one
+        found.append(Socket("unix", path, "", state, _UNIX_TYPES.get(fields[4], "UNKNOWN"), None, int(fields[6])))
+    return found
+
+
+def read_sockets(roots: Roots, proto: str) -> tuple[Socket, ...]:
+    """Read the sockets of a protocol; a kernel without its version 6 has no table for it."""
+    found: list[Socket] = []
+    for table in TABLES[proto]:
+        with contextlib.suppress(FileNotFoundError):
+            text = read_text(roots.proc / "net" / table)
+            found += parse_unix(text) if proto == "unix" else parse_inet(text, proto, is_v6=table.endswith("6"))
+    return tuple(found)
+
+
+def program_name(title: str) -> str:
+    """Name a program as netstat does: its title's first word, without the directories if it is a path."""
+    word = title.partition(" ")[0]
+    return word.rpartition("/")[2] if word.startswith("/") else word
+
+
+def read_holders(roots: Roots, pids: Iterable[int], inodes: Collection[int]) -> dict[int, list[int]]:
+    """Find which of these processes have these sockets open; those that end meanwhile have none."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    holders: dict[int, list[int]] = {}
+    for pid in pids:
+        place = roots.proc / str(pid) / "fd"
+        for inode in _held(place, wanted):
+            holders.setdefault(inode, []).append(pid)
+    return holders
+
+
+def _held(place: Path, wanted: dict[str, int]) -> set[int]:
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for entry in os.scandir(place):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                inode = wanted.get(os.readlink(entry.path))  # noqa: PTH115 - of thousands
+                if inode is not None:
+                    found.add(inode)
+    return found
+
+
+async def sockets(facts: Facts, is_wanted: Callable[[str], bool]) -> tuple[Socket, ...]:
+    """Read the sockets of the protocols that are wanted, each table once per pass."""
+    found: list[Socket] = []
+    for proto in TABLES:
+        if is_wanted(proto):
+            found += await _table(facts, proto)
+    return tuple(found)
+
+
+async def _table(facts: Facts, proto: str) -> tuple[Socket, ...]:
+    return await facts.read(f"{proto} sockets", lambda: read_sockets(facts.roots, proto))
+
+
+async def holders(facts: Facts, pids: tuple[int, ...], inodes: frozenset[int]) -> dict[int, list[int]]:
+    """Find which of these processes have these sockets open."""
+    source = f"sockets {' '.join(map(str, sorted(inodes)))} of {' '.join(map(str, pids))}"
+    return await facts.read(source, lambda: read_holders(facts.roots, pids, inodes))
