@@ -10,7 +10,7 @@ LAB_NODES ?= 4
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,9 @@ unit: venv-dev ## the tests that need no lab
 format: venv-dev ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-nhc: venv-dev ## what a health pass costs, beside NHC's (root; NHC_DIR= for its source)
+	$(BIN)/python tests/bench/nhc.py $(ARGS)
 
 lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and leave them up (LAB_NODES, LAB_RELEASE)
 	@$(BIN)/python tests/lab/lab.py up $(LAB_NODES)
