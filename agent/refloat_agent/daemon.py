@@ -2,6 +2,7 @@
 """The composition root: settings become adapters, adapters a loop, and one TaskGroup runs it all."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
 from refloat_contract.errors import Misconfigured, Transient
 from refloat_contract.reasons import short_boot
+from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.notify import Notifier, SilentNotifier
 from refloat_slurm.gateway import SlurmGateway
@@ -155,8 +157,11 @@ class Agent:
             Misconfigured: the control socket or a credential file cannot be used.
         """
         try:
-            async with asyncio.TaskGroup() as tasks:
-                await self._start(tasks)
+            # Before anything else: two agents would act on one node.
+            async with contextlib.AsyncExitStack() as stack:
+                await asyncio.to_thread(stack.enter_context, alone(self.settings.socket.with_suffix(".lock")))
+                async with asyncio.TaskGroup() as tasks:
+                    await self._start(tasks)
         finally:
             self.notifier.stopping("stopping")
             await self.probes.aclose()

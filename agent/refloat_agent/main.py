@@ -21,6 +21,7 @@ from refloat_slurm.choose import choose
 
 log = structlog.get_logger(__name__)
 
+_STOP_AGAIN_S: Final = 2.0
 EX_CONFIG: Final = 78  # sysexits.h; the unit does not restart on it
 
 
@@ -66,6 +67,13 @@ def _leaves(group: BaseExceptionGroup[RefloatError]) -> list[BaseException]:
     return leaves
 
 
+def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Cancel until it takes: before Python 3.13 a TaskGroup that fails in that very moment swallows a cancellation."""
+    if not task.done():
+        task.cancel()
+        loop.call_later(_STOP_AGAIN_S, _stop, loop, task)
+
+
 async def _run(loaded: AgentSettings) -> None:
     notifier = notify.from_environment()
     choice = await choose(loaded.slurm.backend, node=loaded.node, deadline_s=loaded.slurm.deadline_s)
@@ -75,7 +83,8 @@ async def _run(loaded: AgentSettings) -> None:
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("asyncio.run() runs us in a task")
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, _stop, loop, task)
     with contextlib.suppress(asyncio.CancelledError):
         await agent.run()

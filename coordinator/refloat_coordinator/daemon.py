@@ -2,6 +2,7 @@
 """The composition root: settings become adapters, adapters become named tasks, and all of them end together."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.waves import GiveBack, Mark
 from refloat_service import notify
+from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
 from refloat_service.notify import Notifier
@@ -72,6 +74,12 @@ class Coordinator:
         """
         settings = self._settings
         await asyncio.to_thread(_make_folder, settings.state_dir)
+        async with contextlib.AsyncExitStack() as stack:
+            # Two coordinators on one ledger would hand the same budget out twice.
+            await asyncio.to_thread(stack.enter_context, alone(settings.state_dir / "coordinator.lock"))
+            await self._run(settings)
+
+    async def _run(self, settings: CoordinatorSettings) -> None:
         ledger, epoch = await open_ledger(
             settings.state_dir / LEDGER_FILE,
             max_events=settings.max_events,

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a process: started, told to stop, and given a bad configuration."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AGENT = Path(sys.executable).parent / "refloat-agent"
+
+
+def _config(folder: Path, extra: str = "") -> Path:
+    path = folder / "agent.toml"
+    path.write_text(
+        f'node = "n1"\nstate_dir = "{folder}/state"\nsocket = "{folder}/agent.sock"\n{extra}\n'
+        '[slurm]\nbackend = "scontrol"\n[log]\nformat = "json"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([AGENT, "--config", _config(tmp_path)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"agent_started"' in line:
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+        status = process.wait(timeout=15)
+
+    assert status == 0, rest
+    assert "Traceback" not in rest
+
+
+def test_a_bad_configuration_is_one_line_and_status_78(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [AGENT, "--config", _config(tmp_path, 'mod = "act"')], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert done.returncode == 78
+    assert done.stderr.count("\n") == 1
+    assert "unknown key; did you mean 'mode'?" in done.stderr
+
+
+def test_a_second_agent_says_that_one_is_running(tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    with subprocess.Popen([AGENT, "--config", config], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not (tmp_path / "agent.sock").exists():
+            assert process.poll() is None
+        second = subprocess.run([AGENT, "--config", config], capture_output=True, text=True, timeout=20, check=False)
+        process.terminate()
+        process.stderr.read()
+        process.wait(timeout=15)
+
+    assert second.returncode == 78
+    assert "already running" in second.stderr
