@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from refloat_agent.config import AgentSettings
 from refloat_agent.state import TRANSITIONS
 from refloat_checks import registry
+from refloat_checks.nhc import deviations
 from refloat_contract.words import Phase
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_service.reference import reference
 
 DOCS: Final = Path(__file__).parent
+_TABLE: Final = ("<!-- deviations: made by docs/generate.py -->", "<!-- end of deviations -->")
 _NOTE: Final = "<!-- Made by docs/generate.py (make docs) from the code; edit that. -->\n\n"
 
 
@@ -82,10 +84,22 @@ def state_machine() -> str:
     )
 
 
+def nhc() -> str:
+    """The page about NHC as it is written, with the table of deviations put between its marks."""
+    rows = ["| checks | NHC | refloat | why |", "| --- | --- | --- | --- |"]
+    for row in deviations.ALL:
+        cells = (", ".join(f"`{name}`" for name in row.checks), row.nhc, row.refloat, row.why)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    before, _, rest = (DOCS / "nhc.md").read_text().partition(_TABLE[0])
+    after = rest.partition(_TABLE[1])[2]
+    return before + _TABLE[0] + "\n" + "\n".join(rows) + "\n" + _TABLE[1] + after
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "checks.md": checks,
     "state-machine.md": state_machine,
+    "nhc.md": nhc,
 }
 
 
