@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that a filesystem answers and has space and inodes left."""
 
-import errno
 import os
-from typing import Final
 
 from pydantic import Field
 
 from refloat_checks.amounts import Count, Size, least_count, least_size_kb, size_text
 from refloat_checks.api import AbsolutePath, Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.probes import Usage
+from refloat_checks.probes import Usage, is_broken
 from refloat_checks.proc import mount_at
-
-# With these the kernel itself says that the filesystem is broken or gone; with others that we may not look.
-BROKEN: Final = frozenset(
-    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EUCLEAN, errno.ENOENT}
-)
 
 
 class FilesystemLimits(Limits):
@@ -63,7 +56,7 @@ def _share(part_kb: int, whole_kb: int) -> str:
 def judge_error(error: OSError, limits: FilesystemLimits, name: str) -> Finding:
     """Tell a filesystem that the kernel calls broken from one that we could not look at."""
     why = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in BROKEN:
+    if is_broken(error):
         return failed(name, f"{limits.path} is broken: {why}")
     return unknown(name, f"{limits.path} cannot be measured: {why}")
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import errno
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,17 @@ from refloat_contract.errors import Transient
 WORKER: Final = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_name("probe_worker.py")))
 DEADLINE_S: Final = 300.0  # a backstop: a check's own deadline cancels its probe long before
 _CLOSE_GRACE_S: Final = 1.0
+
+
+# With these the kernel itself says that the filesystem is broken or gone; with others that we may not look.
+BROKEN: Final = frozenset(
+    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EUCLEAN, errno.ENOENT}
+)
+
+
+def is_broken(error: OSError) -> bool:
+    """Tell whether a probe's error says that the filesystem is broken."""
+    return error.errno in BROKEN
 
 
 class Unanswered(Transient):

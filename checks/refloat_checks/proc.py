@@ -24,6 +24,11 @@ class Roots:
     sys: Path = Path("/sys")
     root: Path = Path("/")
 
+    @property
+    def is_running_system(self) -> bool:
+        """True if these are the kernel's own tables, so that it may be asked in other ways too."""
+        return self.proc == Path("/proc")
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:

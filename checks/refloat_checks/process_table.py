@@ -11,6 +11,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
 
 _TITLE_BYTES: Final = 4096
+_READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
 _STAT_BYTES: Final = 4096
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -62,21 +63,27 @@ def title_of(data: bytes) -> str:
 def read_titles(roots: Roots) -> tuple[Title, ...]:
     """Read all titles but our own; processes that end meanwhile are left out."""
     own = os.getpid()
-    table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    proc = f"{roots.proc}/"
+    found = []
+    for name in os.listdir(proc):  # noqa: PTH208 - names alone are wanted
+        if not name.isdigit() or (pid := int(name)) == own:
+            continue
+        try:
+            title = title_of(_read(f"{proc}{name}/cmdline"))
+            if not title:
+                title = f"[{title_of(_read(f'{proc}{name}/comm'))}]"
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended between the listing and the reading
+        found.append(Title(pid, title))
+    return tuple(found)
+
+
+def _read(path: str) -> bytes:
+    place = os.open(path, _READ_ONLY)
     try:
-        found = []
-        for name in os.listdir(table):  # noqa: PTH208 - of an open directory
-            if name.isdigit() and (pid := int(name)) != own:
-                try:
-                    title = title_of(_read_at(table, name + "/cmdline", _TITLE_BYTES))
-                    if not title:
-                        title = f"[{title_of(_read_at(table, name + '/comm', _TITLE_BYTES))}]"
-                except (FileNotFoundError, ProcessLookupError):
-                    continue  # it ended between the listing and the reading
-                found.append(Title(pid, title))
-        return tuple(found)
+        return os.read(place, _TITLE_BYTES)
     finally:
-        os.close(table)
+        os.close(place)
 
 
 def _read_at(table: int, name: str, cap: int) -> bytes:

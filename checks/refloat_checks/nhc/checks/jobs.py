@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from refloat_checks import commands
+from refloat_checks.nhc.checks.launching import launch
 from refloat_checks.nhc.native import NhcRun
 from refloat_checks.proc import read_text
 from refloat_contract.errors import Transient
@@ -49,10 +49,10 @@ async def _of_slurm(run: NhcRun) -> list[str]:
     node = run.variable("SQUEUE_NODE", f"-w {run.variable('HOSTNAME_S', os.uname().nodename.partition('.')[0])}")
     squeue = run.variable("SQUEUE_CMD", "/usr/bin/squeue")
     arguments = run.variable("SQUEUE_FMT_ARGS", "--noheader -o %u")
-    done = await commands.run((*squeue.split(), *node.split(), *arguments.split()))
-    if done.returncode != 0 and not run.strict:
-        raise Transient(f"Slurm does not say who has jobs here: {done.complaint}")
-    return [user for line in done.stdout.splitlines() if (user := line.strip())]
+    done = await launch((*squeue.split(), *node.split(), *arguments.split()), run)
+    if done.rc != 0 and not run.strict:
+        raise Transient(f"Slurm does not say who has jobs here: {done.error.strip() or done.rc}")
+    return [user for line in done.lines if (user := line.strip())]
 
 
 def _of_pbs(place: Path) -> list[str]:

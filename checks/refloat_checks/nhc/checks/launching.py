@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from refloat_checks.commands import DEADLINE_S, OUTPUT_CAP_BYTES
 from refloat_checks.nhc.native import NhcRun
 from refloat_contract.errors import Refused
 from refloat_service import commands
 
 PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
 NOT_FOUND: Final = 127
+OUTPUT_CAP_BYTES: Final = 1 << 20
+DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
 _NOT_EXECUTABLE: Final = 126
 _SIGNALLED: Final = 128
 _TERMINATED: Final = 143

@@ -9,7 +9,7 @@ from refloat_checks import process_table, sockets
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.owners import names
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.match import compiled, matches
 from refloat_checks.nhc.native import (
     Action,
     NativeCheck,
@@ -136,7 +136,8 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     def may_be(name: str) -> bool:
         return not proto or matches(proto, name) or matches(proto, f"{name}6")
 
-    fit = candidates(await sockets.sockets(run.facts, may_be), wanted.patterns)
+    state = compiled(wanted.patterns.get("s", "*"))
+    fit = candidates(await sockets.sockets(run.facts, may_be, state), wanted.patterns)
     if "u" in wanted.patterns:
         users = await names(run.facts, (each.uid for each in fit if each.uid is not None))
         fit = [each for each in fit if matches(wanted.patterns["u"], "" if each.uid is None else users[each.uid])]
@@ -152,7 +153,8 @@ async def _held_by(pattern: str, fit: Sequence[Socket], run: NhcRun) -> list[Soc
     fits that such a program does not hold.
     """
     programs = {each.pid: sockets.program_name(each.title) for each in await process_table.titles(run.facts)}
-    named = tuple(pid for pid, name in programs.items() if matches(pattern, name))
+    names_that_fit = {name for name in set(programs.values()) if matches(pattern, name)}
+    named = tuple(pid for pid, name in programs.items() if name in names_that_fit)
     all_pids = pattern.startswith("!") or matches(pattern, _UNHELD)
     inodes = frozenset(each.inode for each in fit)
     holders = await sockets.holders(run.facts, tuple(programs) if all_pids else named, inodes)

@@ -9,7 +9,7 @@ from refloat_checks import process_table
 from refloat_checks.nhc.checks.options import getopts
 from refloat_checks.nhc.checks.owners import Owned, owned, owner_named
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import matches
+from refloat_checks.nhc.match import compiled, matches
 from refloat_checks.nhc.native import (
     PASSED,
     Action,
@@ -97,13 +97,16 @@ def read_words(words: Sequence[str], *, strict: bool = False, is_test: bool = Fa
 
 def candidates(titles: Iterable[Title], service: Service) -> tuple[Title, ...]:
     """Find the processes whose title fits."""
-    pattern = service.pattern
+    fits = compiled(service.pattern)
     if service.whole_line:
-        return tuple(each for each in titles if matches(pattern, each.title))
+        return tuple(each for each in titles if fits(each.title))
     found = []
+    known: dict[str, bool] = {}  # of a thousand processes many have the same first word
     for each in titles:
         word = each.title.partition(" ")[0]
-        if matches(pattern, word) or (service.any_title and word.endswith(":") and _is_titled(each, service)):
+        if word not in known:
+            known[word] = fits(word)
+        if known[word] or (service.any_title and word.endswith(":") and _is_titled(each, service)):
             found.append(each)
     return tuple(found)
 

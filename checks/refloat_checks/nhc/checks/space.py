@@ -5,14 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from refloat_checks import filesystems
-from refloat_checks.filesystems import FilesystemLimits
 from refloat_checks.nhc import deviations, units
 from refloat_checks.nhc.checks.numbers import below, count, percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
-from refloat_checks.probes import Usage
+from refloat_checks.probes import Usage, is_broken
 from refloat_checks.proc import mount_at
-from refloat_contract.words import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +120,9 @@ def _look(name: str, of: Callable[[Usage], _Amount], judge: Callable[..., NhcOut
 
 
 def _broken(error: OSError, point: str, name: str, run: NhcRun) -> NhcOutcome:
-    found = filesystems.judge_error(error, FilesystemLimits.model_construct(path=point), name)
-    if found.status is Status.FAILED and not run.strict:
-        return failed(name, found.message)
-    return otherwise(run, deviations.NO_ANSWER, name, found.message)
+    if is_broken(error) and not run.strict:
+        return failed(name, f"{point} is broken: {error.strerror}")
+    return otherwise(run, deviations.NO_ANSWER, name, f"{point} cannot be measured: {error.strerror}")
 
 
 CHECKS: Final = (

@@ -6,11 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from refloat_checks import socket_diag
+from refloat_checks.facts import source
 from refloat_checks.nhc.checks import net_ping
 from refloat_checks.nhc.checks.launching import Ended
 from refloat_checks.nhc.checks.net_ping import read_words
 from refloat_checks.nhc.native import NhcOutcome, NhcRun, Shell
+from refloat_checks.nhc.registry import find
 from refloat_checks.pings import NotAllowed, Ping, ping
+from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Roots
 from refloat_checks.sockets import address, parse_inet, parse_unix, program_name, read_holders, read_sockets
 from refloat_contract.words import Status
@@ -188,3 +192,31 @@ async def test_this_machine_answers_itself(family: socket.AddressFamily, host: s
         pytest.skip(f"no such network here: {error}")
 
     assert answers
+
+
+def test_the_kernel_tells_of_listening_sockets_over_netlink() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as place:
+        place.bind(("127.0.0.1", 0))
+        place.listen()
+        port = place.getsockname()[1]
+
+        found = {row.local: row for row in socket_diag.read_tcp(1 << 10)}
+
+        row = found[f"127.0.0.1:{port}"]
+        assert (row.remote, row.state, row.uid, row.is_v6) == ("0.0.0.0:*", 10, os.geteuid(), False)
+        assert row.inode == os.fstat(place.fileno()).st_ino
+
+
+async def test_a_real_listener_is_found_with_its_program(pool: ProbePool) -> None:
+    found = find("check_net_socket")
+    assert found is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as place:
+        place.bind(("127.0.0.1", 0))
+        place.listen()
+        words = ["-p", "tcp", "-s", "LISTEN", "-l", f"*:{place.getsockname()[1]}"]
+        run = NhcRun(source(Roots(), pool)(), {})
+
+        there = await found.run(words, run)
+        established = await found.run([*words[:3], "ESTABLISHED", *words[4:]], run)
+
+    assert (there.rc, established.rc) == (0, 1)

@@ -21,6 +21,12 @@ def test_all_46_checks_are_native() -> None:
     assert (list(names()), len(names())) == (NHCS_CHECKS.split(), 46)
 
 
+def test_each_check_is_found_under_its_name() -> None:
+    found = [find(name) for name in names()]
+
+    assert [check and check.name for check in found] == list(names())
+
+
 def test_what_nhc_does_not_ship_is_not_found() -> None:
     assert find("check_site_own") is None
 

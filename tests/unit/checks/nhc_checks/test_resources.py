@@ -159,10 +159,10 @@ def test_whole_words_are_spared(spared: Ignored, rc: int) -> None:
 
 
 async def test_a_slow_slurmctld_drains_nobody(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(argv: tuple[str, ...]) -> None:
+    async def slow(argv: tuple[str, ...], **_: object) -> None:
         raise Transient(f"{argv[0]} did not end within 10 s; killed")
 
-    monkeypatch.setattr("refloat_checks.commands.run", slow)
+    monkeypatch.setattr("refloat_service.commands.run", slow)
 
     outcome = await ask("check_ps_unauth_users", "kill", "die", recorded=RECORDED, variables={"NHC_RM": "slurm"})
 
