@@ -9,8 +9,7 @@ import socket
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_contract.errors import Transient
@@ -22,8 +21,7 @@ HARMLESS: Final = frozenset({"NHC_CHECK_ALL", "NHC_CHECK_FORKED", "SILENT", "VER
 _BLOCK_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the agent says: its findings, the file they are of, and whether it drains and resumes the node by itself."""
 
     acts: bool

@@ -3,7 +3,6 @@
 
 import getopt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from refloat_checks.nhc import words
@@ -47,16 +46,16 @@ class BadUsage(Exception):
     """The command line is wrong."""
 
 
-@dataclass(slots=True)
 class Asked:
     """What the command line asks for; `variables` in the order in which they were given."""
 
-    variables: dict[str, str] = field(default_factory=dict)
-    check: str | None = None
-    help: bool = False
-    trace: bool = False
-    fresh: bool = False
-    local: bool = False
+    def __init__(self) -> None:
+        self.variables: dict[str, str] = {}
+        self.check: str | None = None
+        self.help = False
+        self.trace = False
+        self.fresh = False
+        self.local = False
 
 
 def parse(arguments: Sequence[str]) -> Asked:

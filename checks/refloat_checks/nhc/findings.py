@@ -2,8 +2,8 @@
 """What a pass over an nhc.conf found, line by line, and what NHC would make of it: an exit status and one message."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from refloat_contract.words import Status
 
@@ -11,8 +11,8 @@ TIMED_OUT: Final = 142
 CANNOT_RUN: Final = frozenset({126, 127})
 
 
-@dataclass(frozen=True, slots=True)
-class LineFinding:
+# NamedTuples, for the nhc command: to import dataclasses takes longer than all that is here.
+class LineFinding(NamedTuple):
     """What one line found. `deaths` counts its declared failures; without one a failure only returned a status."""
 
     number: int
@@ -49,8 +49,7 @@ class LineFinding:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """NHC's answer: its exit status, the first failure's message, and whether every line was looked at and is good.
 
     `message` is None where nothing failed: the node is not drained then. It is resumed only when `is_good`.
@@ -62,13 +61,12 @@ class Verdict:
     is_good: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PassResult:
+class PassResult(NamedTuple):
     """A pass: its findings in the order of the file, its verdict, and NHC's variables as the lines left them."""
 
     findings: tuple[LineFinding, ...]
     verdict: Verdict
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
 def verdict(findings: Sequence[LineFinding], *, check_all: bool, exited: int | None = None, whole: bool) -> Verdict:

@@ -3,9 +3,8 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from refloat_checks.nhc import arithmetic
 
@@ -33,8 +32,8 @@ class Kind(Enum):
     SUM = "sum"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+# NamedTuples, for the nhc command: to import dataclasses takes longer than all that is here.
+class Part(NamedTuple):
     """A piece of a word; what a quoted one holds is never split at blanks."""
 
     kind: Kind
@@ -45,8 +44,7 @@ class Part:
 Word = tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command in plain words: variables to set (and to export), or a name and its arguments; or nothing at all."""
 
     words: tuple[Word, ...] = ()
