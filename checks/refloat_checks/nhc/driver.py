@@ -59,11 +59,13 @@ class Deaf:
 class Options:
     """How a pass goes. Without `acts` what checks ask for (kill, remount, ...) is not done.
 
+    With `every_line` each line counts by itself: none ends the pass, and none hides its failure.
     `check_deadline_s` is each native check's; those that run commands, and bash, have what the pass has left.
     """
 
     strict: bool = False
     acts: bool = False
+    every_line: bool = False
     deadline_s: float = 45.0
     check_deadline_s: float = 10.0
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class Pass:
 
     @property
     def _check_all(self) -> bool:
-        return self._variables.get("NHC_CHECK_ALL") == "1"
+        return self._options.every_line or self._variables.get("NHC_CHECK_ALL") == "1"
 
     @property
     def _left_s(self) -> float:
@@ -201,7 +203,8 @@ class Pass:
         return _finding(step, outcome.status, outcome.rc, outcome.message, int(outcome.status is Status.FAILED))
 
     def _returned(self, step: Step, rc: int) -> LineFinding:
-        if rc == 0 or (self._options.strict and self._check_all):
+        hidden = self._options.strict and self._check_all and not self._options.every_line
+        if rc == 0 or hidden:
             return _finding(step, Status.OK)
         # A command that is not there proves nothing about the node.
         unsure = rc in CANNOT_RUN and not self._options.strict

@@ -85,8 +85,15 @@ class NhcConf:
         if plan.aborted:
             raise Misconfigured(f"{path}: {plan.aborted}")
         # All lines are looked at, always: each of them is a check of its own here.
-        variables = {**of_host(host), "NHC_CHECK_ALL": "1"}
-        options = Options(strict=strict, acts=acts, deadline_s=deadline_s, variables=variables)
+        exports = of_host(host)
+        options = Options(
+            strict=strict,
+            acts=acts,
+            every_line=True,
+            deadline_s=deadline_s,
+            variables={**exports, "NHC_CHECK_ALL": "1"},
+            exports=tuple(exports),
+        )
         return cls(path, plan, options, clock=clock)
 
     def specs(self, interval_s: float = 60.0) -> list[CheckSpec]:

@@ -71,6 +71,19 @@ async def test_lines_after_an_exit_are_unknown_not_good(tmp_path: Path) -> None:
     assert {result.finding.status for result in results} == {Status.UNKNOWN}
 
 
+@pytest.mark.parametrize("strict", [False, True])
+async def test_each_line_counts_by_itself_whatever_the_file_says(tmp_path: Path, *, strict: bool) -> None:
+    text = '* || NHC_CHECK_ALL=0\n* || false\n* || die 1 "$(bash -c "echo $HOSTNAME")"\n* || check_hw_eth lo\n'
+    live = await asyncio.to_thread(conf, tmp_path, text, strict=strict)
+    pool = ProbePool()
+
+    results = await Runner(live.specs(), facts.source(Roots(), pool), find_look=live.look_of).run()
+    await pool.aclose()
+
+    assert [result.finding.status.value for result in results] == ["FAILED", "FAILED", "OK"]
+    assert results[1].finding.message == "n1"
+
+
 def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="No such file"):
         NhcConf.load(tmp_path / "nhc.conf")
