@@ -4,7 +4,9 @@
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from refloat_checks import proc
@@ -14,6 +16,31 @@ from refloat_contract.errors import Transient
 
 T = TypeVar("T")
 ROOT_MOUNT: Final = "/"
+
+
+# Threads that wait for something to read, at most so many; starting one costs three times what it reads.
+_KEPT: Final = 4
+_waiting: "deque[SimpleQueue[Callable[[], Callable[[], None]]]]" = deque()
+
+
+def _hand_over(work: Callable[[], Callable[[], None]]) -> None:
+    try:
+        jobs = _waiting.pop()
+    except IndexError:
+        jobs = SimpleQueue()
+        threading.Thread(target=_serve, args=(jobs,), name="reader", daemon=True).start()
+    jobs.put(work)
+
+
+def _serve(jobs: "SimpleQueue[Callable[[], Callable[[], None]]]") -> None:
+    waits_on = True
+    while waits_on:
+        tell = jobs.get()()
+        waits_on = len(_waiting) < _KEPT
+        if waits_on:
+            # Before it tells, so that whoever is told finds it for the next read.
+            _waiting.append(jobs)
+        tell()
 
 
 class Threads:
@@ -48,17 +75,21 @@ class Threads:
             else:
                 future.set_result(value)  # type: ignore[arg-type]
 
-        def work() -> None:
+        def work() -> Callable[[], None]:
             value: T | None = None
             error: BaseException | None = None
             try:
                 value = read()
             except Exception as caught:  # noqa: BLE001 - carried to whoever asked, who alone can tell what it means
                 error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                loop.call_soon_threadsafe(settle, value, error)
 
-        threading.Thread(target=work, name=f"read {source}", daemon=True).start()
+            def tell() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                    loop.call_soon_threadsafe(settle, value, error)
+
+            return tell
+
+        _hand_over(work)
         return future
 
 
