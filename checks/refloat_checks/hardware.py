@@ -141,5 +141,12 @@ async def network_devices(facts: Facts) -> tuple[str, ...]:
 
 
 async def modules(facts: Facts) -> tuple[str, ...]:
-    """Name the loaded kernel modules, once per pass."""
-    return await facts.read("kernel modules", lambda: parse_modules(read_text(facts.roots.proc / "modules")))
+    """Name the loaded kernel modules, once per pass; a kernel that knows no modules has loaded none."""
+    return await facts.read("kernel modules", lambda: _read_modules(facts.roots))
+
+
+def _read_modules(roots: Roots) -> tuple[str, ...]:
+    try:
+        return parse_modules(read_text(roots.proc / "modules"))
+    except FileNotFoundError:
+        return ()

@@ -168,7 +168,7 @@ class NativeCheck:
         except TimeoutError as error:
             why = f"no answer within {run.deadline_s:g} s" if deadline.expired() else str(error) or "timed out"
             return unknown(self.name, f"Could not be looked at:  {why}")
-        except (RefloatError, OSError) as error:
+        except (RefloatError, OSError, ValueError) as error:
             return unknown(self.name, f"Could not be looked at:  {error}")
 
 
