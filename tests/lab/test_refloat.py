@@ -170,6 +170,22 @@ def test_an_administrators_drain_is_never_touched(site: Lab) -> None:
     site.scontrol("update", "nodename=n2", "state=resume")
 
 
+def test_a_node_that_cannot_mount_is_held_and_a_new_trigger_goes_on(site: Lab) -> None:
+    knob = site.node("n3").share / "mmmount.fail"
+    knob.write_text("no quorum\n")
+    reboots = site.reboots("n3")
+    site.scontrol("update", "nodename=n3", "state=drain", "reason=reboot: kernel")
+    site.wait(lambda: site.record("n3").get("Reason", "").startswith("refloat-hold: "), 180, "n3 held")
+
+    assert "no quorum" in site.record("n3")["Reason"]
+    assert {"DOWN", "DRAIN"} <= site.node_state("n3")
+
+    knob.unlink()
+    site.scontrol("update", "nodename=n3", "reason=reboot")
+    site.wait(lambda: site.reboots("n3") == reboots + 2, 60, "the second reboot")
+    site.wait(lambda: is_serving(site, "n3"), 60, "n3 in service")
+
+
 def test_a_wave_survives_its_coordinator_and_the_record_its_database(site: Lab) -> None:
     for name in site.names():
         site.node(name).put("/etc/image-release", "compute 3f2a1c0d9e\n")
