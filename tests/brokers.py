@@ -4,6 +4,7 @@
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 from amqtt.broker import Broker
 
@@ -28,6 +29,8 @@ class TestBroker:
         self._anonymous = anonymous
         self.port = free_port()
         self._broker: Broker | None = None
+        self.published: list[tuple[str, bytes]] = []
+        """What every client has published, over all restarts: nobody has to be subscribed in time to know it."""
 
     async def start(self) -> None:
         """Listen."""
@@ -36,6 +39,13 @@ class TestBroker:
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": self._anonymous}},
         }
         self._broker = Broker(config)
+        broadcast = self._broker._broadcast_message
+
+        async def heard(session: Any, topic: str, data: bytes, *rest: Any) -> None:
+            self.published.append((topic, bytes(data)))
+            await broadcast(session, topic, data, *rest)
+
+        self._broker._broadcast_message = heard
         await self._broker.start()
 
     async def stop(self) -> None:
