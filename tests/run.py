@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that `make test` does, step by step, with what was left out and why; exit status 1 if a step failed."""
+"""Everything that `make test` does, step by step, with what was left out and why; exit status 1 if a step failed.
+
+With --list: only say what would be done on this machine, and what is left out.
+"""
 
 import os
 import subprocess
@@ -53,6 +56,10 @@ def _no_lab() -> str:
 
 def main() -> int:
     """Run all steps, whatever fails, and say at the end how each went."""
+    if sys.argv[1:] == ["--list"]:
+        for step in steps():
+            print(f"{step.name}: {'left out: ' + step.left_out if step.left_out else ' '.join(step.argv)}")
+        return 0
     outcomes: list[tuple[str, str]] = []
     for step in steps():
         if step.left_out:
