@@ -2,6 +2,7 @@
 """Write the parts of docs/ that are made from the code; with --check, say whether they are up to date."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -48,7 +49,7 @@ def checks() -> str:
         _keys(registry.CheckSpec, skip={"kind", "limits"}),
     ]
     for kind in registry.KINDS.values():
-        doc = (kind.limits.__doc__ or "").strip()
+        doc = inspect.cleandoc(kind.limits.__doc__ or "")
         parts.append(f'\n## type = "{kind.name}"\n\n{doc}\n\n{_keys(kind.limits)}')
     return _NOTE + "\n".join(parts)
 

@@ -102,6 +102,7 @@ class Facts:
         self._threads = threads
         self._cache: dict[str, asyncio.Future[Any]] = {}
         self._remembered: dict[tuple[str, ...], Any] = {}
+        self._asking: dict[tuple[str, ...], asyncio.Lock] = {}
 
     async def mounts(self) -> tuple[Mount, ...]:
         """The mount table, in mount order."""
@@ -170,9 +171,13 @@ class Facts:
         return await self.remember(("group", str(gid)), lambda: self.probes.group_name(gid))
 
     async def remember(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask once per pass, and give the same answer afterwards; what raised is asked again."""
-        if what not in self._remembered:
-            self._remembered[what] = await ask()
+        """Ask once per pass, and give the same answer afterwards; what raised is asked again.
+
+        Those who ask at the same time wait for the first one's answer; if it gives up, the next one asks.
+        """
+        async with self._asking.setdefault(what, asyncio.Lock()):
+            if what not in self._remembered:
+                self._remembered[what] = await ask()
         found: T = self._remembered[what]
         return found
 

@@ -9,7 +9,22 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
-from refloat_checks import commands, files, filesystems, mounts, network, plugins, processes
+from refloat_checks import (
+    clock,
+    commands,
+    files,
+    filesystems,
+    kernel,
+    leaks,
+    memory,
+    mounts,
+    network,
+    plugins,
+    processes,
+    stuck,
+    sysctl,
+    systemd_units,
+)
 from refloat_checks.api import Finding, Limits, Severity, When
 from refloat_checks.facts import Facts
 from refloat_contract.errors import Misconfigured
@@ -36,6 +51,13 @@ _SHIPPED: Final = (
     Kind("file", files.FileLimits, files.look),
     Kind("command", commands.CommandLimits, commands.look),
     Kind("plugin", plugins.PluginLimits, plugins.look),
+    Kind("systemd", systemd_units.SystemdLimits, systemd_units.look),
+    Kind("sysctl", sysctl.SysctlLimits, sysctl.look),
+    Kind("kernel", kernel.KernelLimits, kernel.look),
+    Kind("clock", clock.ClockLimits, clock.look),
+    Kind("memory", memory.MemoryLimits, memory.look),
+    Kind("stuck", stuck.StuckLimits, stuck.look),
+    Kind("leak", leaks.LeakLimits, leaks.look),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixture trees of /proc and /sys, and a pool whose helpers are gone after each test."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def add_process(roots: Roots) -> Callable[..., None]:
         (place / "stat").write_text(f"{pid} ({comm}) {state} {ppid} 1 1 0 -1 4194560\n")
         (place / "cmdline").write_bytes(cmdline)
         (place / "status").write_text(f"Name:\t{comm}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\n")
+
+    return add
+
+
+@pytest.fixture
+def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Add a program to PATH that says what a test has it say; its calls are lines of the file that is given back."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def add(name: str, says: str = "", status: int = 0) -> Path:
+        (folder / f"{name}.said").write_text(says)
+        calls = tmp_path / f"{name}.calls"
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho "$*" >>{calls}\ncat {folder}/{name}.said\nexit {status}\n')
+        program.chmod(0o755)
+        return calls
 
     return add
 
