@@ -87,7 +87,8 @@ def judge(clock: Tracking, limits: ClockLimits, name: str) -> Finding:
     if limits.max_stratum is not None and clock.stratum > limits.max_stratum:
         wrong.append(f"the clock has stratum {clock.stratum} (limit {limits.max_stratum})")
     fine = f"the clock follows {clock.source}, off by {offset_s:.3g} s"
-    return verdict(name, fine, wrong, offset_s=clock.offset_s, error_s=clock.error_s, stratum=clock.stratum)
+    measures = {"offset_s": clock.offset_s, "error_s": clock.error_s, "stratum": clock.stratum}
+    return verdict(name, fine, wrong, measures=measures)
 
 
 async def _tracking() -> Tracking:

@@ -93,7 +93,7 @@ def judge(kept: Kept, limits: LeakLimits, name: str) -> Finding:
     if kept.dying is not None:
         measures["dying_cgroups"] = kept.dying
     fine = f"the kernel keeps {size_text(kept.slab_kb)} in slabs, {size_text(kept.unreclaimable_kb)} of it for good"
-    return verdict(name, fine, wrong, unread, **measures)
+    return verdict(name, fine, wrong, unread, measures)
 
 
 def _of_memory(kept: Kept, limits: LeakLimits) -> list[str]:

@@ -106,16 +106,13 @@ def judge(memory: Memory, limits: MemoryLimits, name: str) -> Finding:
     wrong = [*_of_amounts(memory, limits), *_of_numa(memory, limits)]
     wrong_pages, unread = _of_hugepages(memory, limits)
     fine = f"{size_text(memory.available_kb)} of {size_text(memory.total_kb)} memory are available"
-    return verdict(
-        name,
-        fine,
-        wrong + wrong_pages,
-        unread,
-        total_kb=memory.total_kb,
-        available_kb=memory.available_kb,
-        swap_free_kb=memory.swap_free_kb,
-        numa_nodes=len(memory.numa_kb),
-    )
+    measures = {
+        "total_kb": memory.total_kb,
+        "available_kb": memory.available_kb,
+        "swap_free_kb": memory.swap_free_kb,
+        "numa_nodes": len(memory.numa_kb),
+    }
+    return verdict(name, fine, wrong + wrong_pages, unread, measures)
 
 
 def _of_amounts(memory: Memory, limits: MemoryLimits) -> list[str]:

@@ -12,18 +12,23 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from refloat_checks import (
     clock,
     commands,
+    cpufreq,
+    edac,
     files,
     filesystems,
+    infiniband,
     kernel,
     leaks,
     memory,
     mounts,
     network,
+    pci,
     plugins,
     processes,
     stuck,
     sysctl,
     systemd_units,
+    thermal,
 )
 from refloat_checks.api import Finding, Limits, Severity, When
 from refloat_checks.facts import Facts
@@ -58,6 +63,11 @@ _SHIPPED: Final = (
     Kind("memory", memory.MemoryLimits, memory.look),
     Kind("stuck", stuck.StuckLimits, stuck.look),
     Kind("leak", leaks.LeakLimits, leaks.look),
+    Kind("infiniband", infiniband.InfinibandLimits, infiniband.look),
+    Kind("edac", edac.EdacLimits, edac.look),
+    Kind("thermal", thermal.ThermalLimits, thermal.look),
+    Kind("cpufreq", cpufreq.CpufreqLimits, cpufreq.look),
+    Kind("pci", pci.PciLimits, pci.look),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
 

@@ -96,7 +96,7 @@ def judge(sleepers: Collection[Sleeper], ages_s: Mapping[int, float], limits: St
     if limits.max_zombies is not None and len(zombies) > limits.max_zombies:
         wrong.append(f"{len(zombies)} zombies (limit {limits.max_zombies}): {_names(zombies)}")
     fine = f"{len(blocked)} processes are blocked, {len(zombies)} are zombies"
-    return verdict(name, fine, wrong, blocked=len(blocked), zombies=len(zombies))
+    return verdict(name, fine, wrong, measures={"blocked": len(blocked), "zombies": len(zombies)})
 
 
 def _names(sleepers: Collection[Sleeper]) -> str:

@@ -73,7 +73,7 @@ def judge(text: str | None, limits: SysctlLimits, name: str) -> Finding:
         wrong.append(f"{limits.key} is {text} (at least {limits.at_least:.12g})")
     if limits.at_most is not None and amount > limits.at_most:
         wrong.append(f"{limits.key} is {text} (at most {limits.at_most:.12g})")
-    return verdict(name, f"{limits.key} is {text}", wrong, value=amount)
+    return verdict(name, f"{limits.key} is {text}", wrong, measures={"value": amount})
 
 
 async def look(facts: Facts, limits: SysctlLimits, name: str) -> Finding:

@@ -31,7 +31,7 @@ def value(path: Path) -> str | None:
 def number(path: Path) -> int | None:
     """Read a whole number; None if the kernel does not tell it. Raises ValueError for what is no number."""
     text = value(path)
-    return int(text, 0) if text else None
+    return int(text) if text else None
 
 
 def by_number(paths: "list[Path]") -> list[Path]:

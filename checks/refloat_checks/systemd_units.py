@@ -95,7 +95,7 @@ def judge(units: Iterable[Unit], limits: SystemdLimits, name: str) -> Finding:
     fine = f"{meant[0].name} is {meant[0].active}" if len(meant) == 1 else f"all {len(meant)} units are as they should"
     restarts = max((unit.restarts or 0 for unit in meant), default=0)
     told = [a_few(wrong)] if wrong else []
-    return verdict(name, fine, told, units=len(meant), bad_units=len(bad), restarts=restarts)
+    return verdict(name, fine, told, measures={"units": len(meant), "bad_units": len(bad), "restarts": restarts})
 
 
 def _is_meant(unit: Unit, pattern: str) -> bool:

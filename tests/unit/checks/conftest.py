@@ -44,6 +44,18 @@ def add_process(roots: Roots) -> Callable[..., None]:
 
 
 @pytest.fixture
+def add_sys(roots: Roots) -> Callable[[dict[str, str]], None]:
+    """Add files to the fixture's /sys, by their paths there."""
+
+    def add(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (roots.sys / name).parent.mkdir(parents=True, exist_ok=True)
+            (roots.sys / name).write_text(text)
+
+    return add
+
+
+@pytest.fixture
 def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Add a program to PATH that says what a test has it say; its calls are lines of the file that is given back."""
     folder = tmp_path / "bin"
