@@ -16,6 +16,7 @@ from refloat_checks import (
     edac,
     files,
     filesystems,
+    gpu,
     infiniband,
     kernel,
     leaks,
@@ -68,6 +69,7 @@ _SHIPPED: Final = (
     Kind("thermal", thermal.ThermalLimits, thermal.look),
     Kind("cpufreq", cpufreq.CpufreqLimits, cpufreq.look),
     Kind("pci", pci.PciLimits, pci.look),
+    Kind("gpu", gpu.GpuLimits, gpu.look),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
 
