@@ -10,22 +10,29 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from refloat_checks import (
+    beegfs,
     clock,
     commands,
     cpufreq,
     edac,
     files,
     filesystems,
+    gpfs,
     gpu,
     infiniband,
     kernel,
     leaks,
+    lustre,
     memory,
     mounts,
     network,
+    nfs,
+    nvme,
+    packages,
     pci,
     plugins,
     processes,
+    resolve,
     stuck,
     sysctl,
     systemd_units,
@@ -70,6 +77,13 @@ _SHIPPED: Final = (
     Kind("cpufreq", cpufreq.CpufreqLimits, cpufreq.look),
     Kind("pci", pci.PciLimits, pci.look),
     Kind("gpu", gpu.GpuLimits, gpu.look),
+    Kind("nvme", nvme.NvmeLimits, nvme.look),
+    Kind("lustre", lustre.LustreLimits, lustre.look),
+    Kind("beegfs", beegfs.BeegfsLimits, beegfs.look),
+    Kind("gpfs", gpfs.GpfsLimits, gpfs.look),
+    Kind("nfs", nfs.NfsLimits, nfs.look),
+    Kind("resolve", resolve.ResolveLimits, resolve.look),
+    Kind("package", packages.PackageLimits, packages.look),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
 

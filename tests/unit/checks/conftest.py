@@ -62,11 +62,11 @@ def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
-    def add(name: str, says: str = "", status: int = 0) -> Path:
+    def add(name: str, says: str = "", status: int = 0, then: str = ":") -> Path:
         (folder / f"{name}.said").write_text(says)
         calls = tmp_path / f"{name}.calls"
         program = folder / name
-        program.write_text(f'#!/bin/sh\necho "$*" >>{calls}\ncat {folder}/{name}.said\nexit {status}\n')
+        program.write_text(f'#!/bin/sh\necho "$*" >>{calls}\ncat {folder}/{name}.said\n{then}\nexit {status}\n')
         program.chmod(0o755)
         return calls
 
