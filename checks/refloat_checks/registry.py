@@ -2,42 +2,14 @@
 """Which kinds of check there are, and the checks that a configuration asks for."""
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
-from refloat_checks import (
-    beegfs,
-    clock,
-    commands,
-    cpufreq,
-    edac,
-    files,
-    filesystems,
-    gpfs,
-    gpu,
-    infiniband,
-    kernel,
-    leaks,
-    lustre,
-    memory,
-    mounts,
-    network,
-    nfs,
-    nvme,
-    packages,
-    pci,
-    plugins,
-    processes,
-    resolve,
-    stuck,
-    sysctl,
-    systemd_units,
-    thermal,
-)
 from refloat_checks.api import Finding, Limits, Severity, When
 from refloat_checks.facts import Facts
 from refloat_contract.errors import Misconfigured
@@ -56,36 +28,62 @@ class Kind:
     look: Look
 
 
-_SHIPPED: Final = (
-    Kind("mount", mounts.MountLimits, mounts.look),
-    Kind("filesystem", filesystems.FilesystemLimits, filesystems.look),
-    Kind("process", processes.ProcessLimits, processes.look),
-    Kind("link", network.LinkLimits, network.look),
-    Kind("file", files.FileLimits, files.look),
-    Kind("command", commands.CommandLimits, commands.look),
-    Kind("plugin", plugins.PluginLimits, plugins.look),
-    Kind("systemd", systemd_units.SystemdLimits, systemd_units.look),
-    Kind("sysctl", sysctl.SysctlLimits, sysctl.look),
-    Kind("kernel", kernel.KernelLimits, kernel.look),
-    Kind("clock", clock.ClockLimits, clock.look),
-    Kind("memory", memory.MemoryLimits, memory.look),
-    Kind("stuck", stuck.StuckLimits, stuck.look),
-    Kind("leak", leaks.LeakLimits, leaks.look),
-    Kind("infiniband", infiniband.InfinibandLimits, infiniband.look),
-    Kind("edac", edac.EdacLimits, edac.look),
-    Kind("thermal", thermal.ThermalLimits, thermal.look),
-    Kind("cpufreq", cpufreq.CpufreqLimits, cpufreq.look),
-    Kind("pci", pci.PciLimits, pci.look),
-    Kind("gpu", gpu.GpuLimits, gpu.look),
-    Kind("nvme", nvme.NvmeLimits, nvme.look),
-    Kind("lustre", lustre.LustreLimits, lustre.look),
-    Kind("beegfs", beegfs.BeegfsLimits, beegfs.look),
-    Kind("gpfs", gpfs.GpfsLimits, gpfs.look),
-    Kind("nfs", nfs.NfsLimits, nfs.look),
-    Kind("resolve", resolve.ResolveLimits, resolve.look),
-    Kind("package", packages.PackageLimits, packages.look),
-)
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _SHIPPED}
+# Word, module, limits. A module is loaded when a check asks for its kind: an agent pays for the kinds that it uses.
+_SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
+    "mount": ("mounts", "MountLimits"),
+    "filesystem": ("filesystems", "FilesystemLimits"),
+    "process": ("processes", "ProcessLimits"),
+    "link": ("network", "LinkLimits"),
+    "file": ("files", "FileLimits"),
+    "command": ("commands", "CommandLimits"),
+    "plugin": ("plugins", "PluginLimits"),
+    "systemd": ("systemd_units", "SystemdLimits"),
+    "sysctl": ("sysctl", "SysctlLimits"),
+    "kernel": ("kernel", "KernelLimits"),
+    "clock": ("clock", "ClockLimits"),
+    "memory": ("memory", "MemoryLimits"),
+    "stuck": ("stuck", "StuckLimits"),
+    "leak": ("leaks", "LeakLimits"),
+    "infiniband": ("infiniband", "InfinibandLimits"),
+    "edac": ("edac", "EdacLimits"),
+    "thermal": ("thermal", "ThermalLimits"),
+    "cpufreq": ("cpufreq", "CpufreqLimits"),
+    "pci": ("pci", "PciLimits"),
+    "gpu": ("gpu", "GpuLimits"),
+    "nvme": ("nvme", "NvmeLimits"),
+    "lustre": ("lustre", "LustreLimits"),
+    "beegfs": ("beegfs", "BeegfsLimits"),
+    "gpfs": ("gpfs", "GpfsLimits"),
+    "nfs": ("nfs", "NfsLimits"),
+    "resolve": ("resolve", "ResolveLimits"),
+    "package": ("packages", "PackageLimits"),
+}
+
+
+class _Shipped(Mapping[str, Kind]):
+    """The kinds that come with refloat, by their words."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Kind] = {}
+
+    def __getitem__(self, word: str) -> Kind:
+        if word not in self._loaded:
+            module, limits = _SHIPPED[word]
+            found = import_module(f"refloat_checks.{module}")
+            self._loaded[word] = Kind(word, getattr(found, limits), found.look)
+        return self._loaded[word]
+
+    def __contains__(self, word: object) -> bool:
+        return word in _SHIPPED
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_SHIPPED)
+
+    def __len__(self) -> int:
+        return len(_SHIPPED)
+
+
+KINDS: Final[Mapping[str, Kind]] = _Shipped()
 
 
 class CheckSpec(BaseModel):

@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import inspect
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
@@ -88,6 +92,28 @@ def test_every_kind_and_key_is_described_for_the_reference() -> None:
     undescribed += [key for key, field in CheckSpec.model_fields.items() if not field.description]
 
     assert undescribed == []
+
+
+FIRST = ("mount", "filesystem", "process", "link", "file", "command", "plugin")
+
+
+@pytest.mark.parametrize("word", [word for word in KINDS if word not in FIRST])
+def test_the_example_of_a_kind_is_one(word: str) -> None:
+    doc = inspect.cleandoc(KINDS[word].limits.__doc__ or "")
+
+    specs = build(tomllib.loads(doc.partition("```toml\n")[2].partition("```")[0])["check"])
+
+    assert {spec.kind for spec in specs} == {word}
+
+
+def test_only_the_kinds_that_are_asked_for_are_loaded() -> None:
+    asked = [{"name": "m", "type": "mount", "path": "/"}, {"name": "x", "type": "gpu"}]
+    program = f"import sys; from refloat_checks.registry import build; build({asked!r}); print(*sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+
+    assert {"refloat_checks.mounts", "refloat_checks.gpu"} <= set(said)
+    assert not {"refloat_checks.nvme", "refloat_checks.lustre", "refloat_checks.gpu_probe", "pynvml"} & set(said)
 
 
 def test_no_kind_has_a_key_that_every_check_has() -> None:
