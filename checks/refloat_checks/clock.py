@@ -100,4 +100,5 @@ async def _tracking() -> Tracking:
 
 async def look(facts: Facts, limits: ClockLimits, name: str) -> Finding:
     """Ask chrony, once per pass; where it does not run, the runner finds UNKNOWN."""
+    facts.require_running()
     return judge(await facts.remember(("clock",), _tracking), limits, name)

@@ -189,6 +189,9 @@ class Facts:
         found: T = await asyncio.shield(self._cache[source])
         return found
 
+    def require_running(self) -> None:
+        """Do nothing; facts of an offline tree raise Refused here. For checks that ask what runs on this machine."""
+
     async def _probe_key(self, path: str) -> str:
         # What hangs is a mount. The root is no useful name for it: a link there may lead into any other filesystem,
         # so paths that lie in the root by their name stand for themselves.

@@ -62,8 +62,9 @@ def judge(gpfs: GpfsState, limits: GpfsLimits, name: str) -> Finding:
     return verdict(name, f"GPFS is {gpfs.state} on {gpfs.node}", wrong)
 
 
-async def look(facts: Facts, limits: GpfsLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
+async def look(facts: Facts, limits: GpfsLimits, name: str) -> Finding:
     """Ask mmgetstate."""
+    facts.require_running()
     done = await commands.run((limits.program, "-Y"))
     if done.returncode != 0:
         raise Transient(f"mmgetstate ended with {done.returncode}: {done.complaint}")

@@ -250,6 +250,7 @@ async def _ask() -> Answer:
 
 async def look(facts: Facts, limits: GpuLimits, name: str) -> Finding:
     """Ask NVML in a process of its own, once per pass: where a GPU fell off the bus it may never answer."""
+    facts.require_running()
     deadline = asyncio.timeout(limits.answer_within_s)
     try:
         async with deadline:

@@ -66,7 +66,7 @@ class NfsMount:
 def parse(text: str) -> dict[str, NfsMount]:
     """Parse `/proc/self/mountstats`: the NFS mounts by their points; a later one covers an earlier one."""
     starts = list(_DEVICE.finditer(text))
-    ends = [start.start() for start in starts[1:]] + [len(text)]
+    ends = [*(start.start() for start in starts), len(text)][1:]
     return {
         unescape(start[2]): _mount(unescape(start[1]), text[start.end() : end])
         for start, end in zip(starts, ends, strict=True)
@@ -113,6 +113,7 @@ async def look(facts: Facts, limits: NfsLimits, name: str) -> Finding:
     """Read the counters, wait, and read them again; no request is sent."""
     place = facts.roots.proc / "self" / "mountstats"
     before = await facts.read("NFS counters", lambda: parse(read_text(place)))
-    await asyncio.sleep(limits.watch_s)
+    if limits.path in before:
+        await asyncio.sleep(limits.watch_s)
     after = await facts.read(f"NFS counters again for {name}", lambda: parse(read_text(place)))
     return judge(before.get(limits.path), after.get(limits.path), limits, name)

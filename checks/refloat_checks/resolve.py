@@ -88,8 +88,9 @@ def judge(done: Completed, limits: ResolveLimits, name: str) -> Finding:
     return verdict(name, f"{what} is found in {done.duration_s:.2g} s", measures=measures)
 
 
-async def look(facts: Facts, limits: ResolveLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
+async def look(facts: Facts, limits: ResolveLimits, name: str) -> Finding:
     """Look it up in a process of its own, as any program on the node would."""
+    facts.require_running()
     argv = ("getent", limits.database.value, limits.key)
     try:
         done = await commands.run(argv, deadline_s=limits.answer_within_s, cap_bytes=OUTPUT_CAP_BYTES)

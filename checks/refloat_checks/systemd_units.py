@@ -126,4 +126,5 @@ async def _show() -> tuple[Unit, ...]:
 
 async def look(facts: Facts, limits: SystemdLimits, name: str) -> Finding:
     """Ask systemd for all units, once per pass."""
+    facts.require_running()
     return judge(await facts.remember(("systemd units",), _show), limits, name)

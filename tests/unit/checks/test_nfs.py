@@ -34,6 +34,10 @@ def test_the_counters_of_each_mount_are_read() -> None:
     assert parse(STATS) == {"/home one": HOME, "/old": NfsMount("srv:/old", "3", 20, 19, 20, 20, 0)}
 
 
+def test_a_node_without_nfs_has_no_counters() -> None:
+    assert parse("device proc mounted on /proc with fstype proc\n") == {}
+
+
 @pytest.mark.parametrize(
     ("after", "limits", "status", "message"),
     [
