@@ -19,7 +19,16 @@ DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the c
 
 
 class CommandLimits(Limits):
-    """What a command must answer."""
+    """What a command must answer.
+
+    ```toml
+    [[check]]
+    name = "selinux"
+    type = "command"
+    argv = ["getenforce"]
+    output = "@(Disabled|Permissive)"
+    ```
+    """
 
     argv: tuple[str, ...] = Field(min_length=1, description="The program and its arguments; never a shell line.")
     exit_status: int = Field(0, ge=0, le=255, description="The exit status that means all is well.")

@@ -35,7 +35,18 @@ def _octal(value: object) -> str:
 
 
 class FileLimits(Limits):
-    """What must be true of a path. Links are followed, but for `is = "symlink"`."""
+    """What must be true of a path. Links are followed, but for `is_a = "symlink"`.
+
+    ```toml
+    [[check]]
+    name = "munge-key"
+    type = "file"
+    path = "/etc/munge/munge.key"
+    is_a = "file"
+    mode = "0400"
+    owner = "munge"
+    ```
+    """
 
     path: AbsolutePath = Field(description="The file.")
     exists: bool = Field(default=True, description="false: there must be nothing there.")

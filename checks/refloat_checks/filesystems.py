@@ -13,7 +13,17 @@ from refloat_checks.proc import mount_at
 
 
 class FilesystemLimits(Limits):
-    """How much must be left. `"100G"` is in binary units, a bare number in bytes, `"3%"` of the whole."""
+    """How much must be left. `"100G"` is in binary units, a bare number in bytes, `"3%"` of the whole.
+
+    ```toml
+    [[check]]
+    name = "tmp"
+    type = "filesystem"
+    path = "/tmp"
+    min_free = "5%"
+    min_free_inodes = "10k"
+    ```
+    """
 
     path: AbsolutePath = Field(description="Mount point, or with `mounted = false` any directory in the filesystem.")
     min_free: Size | None = Field(None, description='Least space that ordinary users may still fill: `"10G"`, `"3%"`.')

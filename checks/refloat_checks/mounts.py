@@ -11,7 +11,18 @@ from refloat_checks.proc import Mount, mount_at
 
 
 class MountLimits(Limits):
-    """What must be mounted where."""
+    """What must be mounted where.
+
+    ```toml
+    [[check]]
+    name = "scratch"
+    type = "mount"
+    path = "/scratch"
+    fstype = "lustre"
+    source = "*@o2ib:/scratch"
+    options = ["rw", "flock", "!noexec"]
+    ```
+    """
 
     path: AbsolutePath = Field(description="Mount point, as the mount table spells it.")
     source: MatchString | None = Field(None, description="Match string for the mounted source (device, export).")

@@ -9,7 +9,16 @@ from refloat_checks.proc import Link
 
 
 class LinkLimits(Limits):
-    """What a link must be able to do."""
+    """What a link must be able to do.
+
+    ```toml
+    [[check]]
+    name = "ib0"
+    type = "link"
+    interface = "ib0"
+    min_speed_mbps = 100000
+    ```
+    """
 
     interface: str = Field(min_length=1, pattern=r"^[^/\s]+$", description="Network device, as in `eth0` or `ib0`.")
     up: bool = Field(default=True, description="false: the device need only exist.")

@@ -10,7 +10,16 @@ from refloat_service.commands import Completed
 
 
 class PluginLimits(Limits):
-    """Which executable."""
+    """Which executable: it ends with 0 for OK, 1 for FAILED, anything else for UNKNOWN; its first line is the message.
+
+    ```toml
+    [[check]]
+    name = "licences"
+    type = "plugin"
+    argv = ["/usr/local/libexec/check-licences", "--quick"]
+    interval_s = 600
+    ```
+    """
 
     argv: tuple[str, ...] = Field(min_length=1, description="The executable and its arguments; never a shell line.")
 

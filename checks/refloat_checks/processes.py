@@ -16,7 +16,16 @@ _COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)
 
 
 class ProcessLimits(Limits):
-    """Which process must run; what is given of `process`, `argv0`, `pattern` and `user` must all fit."""
+    """Which process must run; what is given of `process`, `argv0`, `pattern` and `user` must all fit.
+
+    ```toml
+    [[check]]
+    name = "munged"
+    type = "process"
+    process = "munged"
+    user = "munge"
+    ```
+    """
 
     process: str | None = Field(None, description="Program name, as in `slurmd`: what pgrep or ps -C would find.")
     argv0: MatchString | None = Field(
