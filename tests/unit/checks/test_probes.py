@@ -224,14 +224,16 @@ async def test_an_idle_helper_that_dies_is_replaced(make: Make) -> None:
 
 async def test_a_stopped_helper_is_killed_all_the_same(pool: ProbePool, tmp_path: Path) -> None:
     await pool.statvfs(str(tmp_path), 5)
-    pid = next(iter(pool._all)).pid
-    os.kill(pid, signal.SIGSTOP)
+    helper = next(iter(pool._all))
+    os.kill(helper.pid, signal.SIGSTOP)
 
     await refused(pool.statvfs(str(tmp_path), 0.03))
 
-    await until(lambda: not pool.state().abandoned)
+    # Its pipes close a moment before the kernel lets go of it.
+    await until(helper.reaped.is_set)
+    assert not pool.state().abandoned
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(helper.pid, 0)
 
 
 async def test_a_helper_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
