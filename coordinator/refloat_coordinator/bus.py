@@ -8,8 +8,7 @@ that what was in flight when this process died comes again.
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -105,35 +104,22 @@ def read(topic: str, payload: bytes) -> Content:
     return content
 
 
-class DeferringLink(Link):
+def deferring_link(
+    settings: MqttSettings,
+    *,
+    client_id: str,
+    will: Publication,
+    names: Topics,
+    inbox: Inbox,
+    on_connect: Callable[[], Awaitable[None]],
+) -> Link:
     """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that."""
-
-    def __init__(
-        self,
-        settings: MqttSettings,
-        *,
-        client_id: str,
-        will: Publication,
-        names: Topics,
-        inbox: Inbox,
-        on_connect: Callable[[], Awaitable[None]],
-    ) -> None:
-        super().__init__(
-            settings,
-            client_id=client_id,
-            will=will,
-            subscriptions=subscriptions(names),
-            on_message=lambda topic, payload, _retained: inbox.receive(topic, payload, _nothing),
-            on_connect=on_connect,
-            persistent=True,  # what agents say while this daemon is down waits at the broker
-        )
-        self._inbox = inbox
-
-    async def _hand_over_all(self, client: Any) -> None:
-        async for message in client.messages:
-            payload = message.payload if isinstance(message.payload, bytes) else b""
-            self._inbox.receive(str(message.topic), payload, partial(client.acknowledge, message))
-
-
-def _nothing() -> None:
-    """There is nobody to tell."""
+    return Link(
+        settings,
+        client_id=client_id,
+        will=will,
+        subscriptions=subscriptions(names),
+        on_delivery=inbox.receive,
+        on_connect=on_connect,
+        persistent=True,  # what agents say while this daemon is down waits at the broker
+    )

@@ -13,7 +13,7 @@ import structlog
 from refloat_contract.errors import Misconfigured, RefloatError
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
-from refloat_coordinator.bus import DeferringLink, Inbox
+from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings, InfluxSettings
 from refloat_coordinator.desk import Desk
@@ -180,7 +180,7 @@ class _Parts:
         dialect = settings.reasons.dialect()
         gone = Publication(topics.coordinator(), encode(CoordinatorStatus(online=False, epoch=epoch)), retain=True)
         inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
-        self.link = DeferringLink(
+        self.link = deferring_link(
             settings.mqtt,
             client_id=settings.client_id,
             will=gone,

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,6 +32,8 @@ _SESSION_EXPIRY_S: Final = 7 * 86400
 _REFUSED: Final = 0x80
 
 OnMessage = Callable[[str, bytes, bool], None]
+Acknowledge = Callable[[], None]
+OnDelivery = Callable[[str, bytes, Acknowledge], None]
 
 
 class MqttSettings(Settings):
@@ -80,6 +83,9 @@ class Link:
     so that the message comes again; any other means that it never can be handled: it is logged, counted in
     ``bad_messages`` and done with.
 
+    ``on_delivery`` takes the place of ``on_message`` where a message is dealt with later: it is told how to acknowledge
+    it then.
+
     ``on_connect`` runs at each connect, after the subscriptions; messages may be handed over meanwhile.
     """
 
@@ -90,7 +96,8 @@ class Link:
         client_id: str,
         will: Publication | None = None,
         subscriptions: Sequence[str] = (),
-        on_message: OnMessage,
+        on_message: OnMessage | None = None,
+        on_delivery: OnDelivery | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
         on_state: Callable[[bool], None] | None = None,
         persistent: bool = False,
@@ -101,6 +108,7 @@ class Link:
         self._will = will
         self._subscriptions = tuple(subscriptions)
         self._on_message = on_message
+        self._on_delivery = on_delivery
         self._on_connect = on_connect
         self._on_state = on_state
         self._persistent = persistent
@@ -203,10 +211,15 @@ class Link:
     async def _hand_over_all(self, client: "_Client") -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
+            if self._on_delivery is not None:
+                self._on_delivery(str(message.topic), payload, partial(client.acknowledge, message))
+                continue
             self._hand_over(str(message.topic), payload, retain=message.retain)
             client.acknowledge(message)
 
     def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if self._on_message is None:
+            return
         try:
             self._on_message(topic, payload, retain)
         except Transient:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import aiomqtt
 import pytest
@@ -11,7 +12,7 @@ from unit.coordinator.world import FakeClock, event, eventually, request, status
 from refloat_contract.errors import BadMessage
 from refloat_contract.messages import encode
 from refloat_contract.topics import Kind, Topics
-from refloat_coordinator.bus import DeferringLink, Inbox, read, subscriptions
+from refloat_coordinator.bus import Inbox, deferring_link, read, subscriptions
 from refloat_service.mqtt import Link, MqttSettings, Publication
 
 TOPICS = Topics("test")
@@ -99,18 +100,20 @@ class FakeClient:
         self.acknowledged.append(message.mid)
 
 
-def link(port: int, inbox: Inbox) -> DeferringLink:
+def link(port: int, inbox: Inbox) -> Link:
     async def on_connect() -> None:
         """Nothing to do."""
 
     settings = MqttSettings(host="127.0.0.1", port=port, username="c", reconnect_min_s=0.01, reconnect_max_s=0.05)
     will = Publication(TOPICS.coordinator(), b"gone")
-    return DeferringLink(settings, client_id="coordinator", will=will, names=TOPICS, inbox=inbox, on_connect=on_connect)
+    return deferring_link(
+        settings, client_id="coordinator", will=will, names=TOPICS, inbox=inbox, on_connect=on_connect
+    )
 
 
 async def test_a_message_is_acknowledged_when_it_was_dealt_with_and_not_before(clock: FakeClock) -> None:
     inbox, client = Inbox(clock, lambda: None), FakeClient()
-    await link(1, inbox)._hand_over_all(client)
+    await link(1, inbox)._hand_over_all(cast("Any", client))
     before = list(client.acknowledged)
     for arrival in inbox.take(9):
         arrival.acknowledge()
