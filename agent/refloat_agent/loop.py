@@ -54,7 +54,6 @@ class Loop:
     state: State
     pace: Pace = DEFAULT_PACE
     ticks: int = 0
-    why: str = ""
     journal_error: str = ""
     _again_s: float | None = None
     _saved: State | None = None
@@ -104,11 +103,11 @@ class Loop:
             self.state = decision.state
         allowed = decision.actions if saved else tuple(a for a in decision.actions if isinstance(a, WITHOUT_JOURNAL))
         await self._tell()
-        self.why = decision.why if saved else f"{decision.why} (the journal cannot be written: {self.journal_error})"
+        why = decision.why if saved else f"{decision.why} (the journal cannot be written: {self.journal_error})"
         self.performer.perform(allowed)
         self.ticks += 1
         self._again_s = decision.again_s
-        self.on_decision(replace(decision, state=self.state, why=self.why), seen)
+        self.on_decision(replace(decision, state=self.state, why=why), seen)
         return moved
 
     async def _observe(self) -> Observation:
