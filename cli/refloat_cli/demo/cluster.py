@@ -12,14 +12,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-from amqtt.broker import Broker
+from typing import Final
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
 from refloat_agent.loop import Pace
 from refloat_agent.simulated import SimulatedMachine
+from refloat_cli.demo.broker import broker
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.daemon import Coordinator
 from refloat_slurm.simulated import Rules, SimulatedGateway, SimulatedSlurmctld, run
@@ -166,26 +165,12 @@ def _free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def _broker(port: int) -> AsyncIterator[None]:
-    config: dict[str, Any] = {
-        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}", "max_connections": 0}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
-    broker = Broker(config)
-    await broker.start()
-    try:
-        yield
-    finally:
-        await broker.shutdown()
-
-
-@contextlib.asynccontextmanager
 async def running(plan: Plan, folder: Path) -> AsyncIterator[DemoCluster]:
     """A cluster with jobs on it, its agents up and its coordinator ready; everything ends with the block."""
     rules = Rules(slurmd_timeout_s=60.0, not_responding_s=20.0, epilog_s=0.3)
     slurmctld = SimulatedSlurmctld(plan.names, rules=rules, clock=time.time)
     cluster = DemoCluster(plan, folder, slurmctld, _free_port())
-    async with _broker(cluster.port), asyncio.TaskGroup() as tasks:
+    async with broker(cluster.port), asyncio.TaskGroup() as tasks:
         coordinator = Coordinator(cluster.coordinator_settings(), gateway=cluster.gateway())
         lives = [
             tasks.create_task(run(slurmctld, 0.1), name="slurmctld"),
