@@ -144,6 +144,7 @@ def _tidy(finding: Finding, spec: CheckSpec) -> Finding:
 
 def _line(text: str) -> str:
     # Messages carry process titles, file names and what programs print: one line, printable, of bounded length.
-    printable = "".join(character if character.isprintable() else " " for character in text[: 4 * MESSAGE_CAP])
-    line = " ".join(printable.split())
+    # Blanks within a line stay: those who read logs know NHC's two behind a check's name.
+    printable = "".join(character if character.isprintable() else "\n" for character in text[: 4 * MESSAGE_CAP])
+    line = " ".join(part for each in printable.split("\n") if (part := each.strip()))
     return line if len(line) <= MESSAGE_CAP else line[: MESSAGE_CAP - 1] + "…"

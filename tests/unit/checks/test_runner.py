@@ -141,6 +141,15 @@ async def test_a_message_is_one_printable_line_of_bounded_length(facts: Facts) -
     assert len(result.finding.message) == MESSAGE_CAP
 
 
+async def test_a_message_keeps_its_blanks_as_log_scrapers_know_nhcs(facts: Facts) -> None:
+    async def say() -> Finding:
+        return passed("say", "check_hw_eth:  Ethernet device e0\n   not detected. ")
+
+    (result,) = await runner(facts, {"say": say}).run()
+
+    assert result.finding.message == "check_hw_eth:  Ethernet device e0 not detected."
+
+
 async def test_a_result_says_when_and_how_long(facts: Facts) -> None:
     (result,) = await runner(facts, {"a": good}).run()
 
