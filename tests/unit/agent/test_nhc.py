@@ -30,7 +30,7 @@ async def test_the_lines_of_an_nhc_conf_are_checks_of_the_running_agent(tmp_path
 
     assert {check["check"] for check in checks} == {"tmp", "check_hw_eth:nosuch", "check_hw_eth:lo"}
     assert verdict.failing[0].check == "check_hw_eth:nosuch"
-    assert verdict.failing[0].message == "check_hw_eth: Ethernet device nosuch not detected."
+    assert verdict.failing[0].message == "check_hw_eth:  Ethernet device nosuch not detected."
 
 
 async def test_the_nhc_command_gets_the_last_pass_and_whether_the_agent_acts(tmp_path: Path) -> None:
