@@ -3,9 +3,12 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from refloat_checks.bounds import Bound
 
 _UNITS: Final = "kmgtpe"
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE)
@@ -33,6 +36,20 @@ def least_count(text: str, whole: int) -> float:
     if found := _COUNT.fullmatch(text):
         return float(found[1]) * math.pow(1000, _power(found[2]))
     raise ValueError(f'{text!r} is neither a count such as "10k" nor a percentage such as "3%"')
+
+
+def size_bound(text: str | None) -> Bound | None:
+    """Make a bound, in kB or percent, of a size; None where there is none."""
+    return None if text is None else _bound(text, least_size_kb)
+
+
+def count_bound(text: str | None) -> Bound | None:
+    """Make a bound of a count; None where there is none."""
+    return None if text is None else _bound(text, least_count)
+
+
+def _bound(text: str, read: Callable[[str, int], float]) -> Bound:
+    return Bound(read(text, _WHOLE_PERCENT), is_percent=text.endswith("%"))
 
 
 def _power(unit: str) -> int:
@@ -66,5 +83,13 @@ def _valid_count(value: object) -> str:
     return str(value)
 
 
+def _is_no_share(text: str) -> str:
+    if text.endswith("%"):
+        raise ValueError("it cannot be a percentage: of what?")
+    return text
+
+
 Size = Annotated[str, BeforeValidator(_valid_size), Field(description="A size, or a percentage of the whole.")]
 Count = Annotated[str, BeforeValidator(_valid_count), Field(description="A count, or a percentage of the whole.")]
+Kilobytes = Annotated[Size, AfterValidator(_is_no_share), Field(description="A size; no percentage.")]
+Number = Annotated[Count, AfterValidator(_is_no_share), Field(description="A count; no percentage.")]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from refloat_checks import sysfs
-from refloat_checks.amounts import Size, least_size_kb, size_text
+from refloat_checks import hardware, sysfs
+from refloat_checks.amounts import Kilobytes, Size, least_size_kb, size_text
 from refloat_checks.api import Finding, Limits
+from refloat_checks.bounds import Breach, breach
 from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.verdicts import verdict
@@ -32,11 +33,23 @@ class MemoryLimits(Limits):
     ```
     """
 
-    min_total: Size | None = Field(None, description='Least memory that the kernel can use: `"500G"`; no percentage.')
+    min_total: Kilobytes | None = Field(None, description='Least memory that the kernel can use: `"500G"`.')
+    max_total: Kilobytes | None = Field(None, description="Largest: a node with more is another model.")
     min_available: Size | None = Field(
         None, description='Least memory that programs can still get without swapping: `"4G"`, `"5%"`.'
     )
+    min_free: Size | None = Field(
+        None, description="Least memory that is unused, or only buffers and page cache (`min_available` knows better)."
+    )
+    min_swap: Kilobytes | None = Field(None, description="Least size of the swap.")
+    max_swap: Kilobytes | None = Field(None, description='Largest size of the swap; `"0"`: there must be none.')
     min_swap_free: Size | None = Field(None, description='Least free swap: `"1G"`, `"50%"`.')
+    min_with_swap: Kilobytes | None = Field(None, description="Least size of memory and swap together.")
+    max_with_swap: Kilobytes | None = Field(None, description="Largest size of both.")
+    min_with_swap_free: Size | None = Field(None, description="Least of both that is free as in `min_free`.")
+    tolerance: Size | None = Field(
+        None, description='How far all sizes of `_total`, `_swap` and `_with_swap` may be off: `"1G"`, `"5%"`.'
+    )
     numa_nodes: int | None = Field(None, ge=1, description="So many NUMA nodes must have memory.")
     max_numa_spread_percent: float | None = Field(
         None,
@@ -54,13 +67,6 @@ class MemoryLimits(Limits):
     )
     min_hugepages_free: int | None = Field(None, ge=0, description="Least number of huge pages that are free.")
 
-    @field_validator("min_total")
-    @classmethod
-    def _is_no_share(cls, size: str | None) -> str | None:
-        if size is not None and size.endswith("%"):
-            raise ValueError("min_total cannot be a percentage: of what?")
-        return size
-
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -73,6 +79,7 @@ class Memory:
     default_hugepage_kb: int
     hugepages: dict[int, tuple[int, int]]
     numa_kb: dict[int, int]
+    free_kb: int = 0
 
 
 def parse_table(text: str) -> dict[str, int]:
@@ -82,7 +89,8 @@ def parse_table(text: str) -> dict[str, int]:
 
 def read(roots: Roots) -> Memory:
     """Read all that is told of memory. Raises KeyError for a kernel that does not tell how much there is."""
-    table = parse_table(read_text(roots.proc / "meminfo"))
+    text = read_text(roots.proc / "meminfo")
+    table = parse_table(text)
     pages = sysfs.places(roots.sys / "kernel" / "mm" / "hugepages", "hugepages-*kB")
     nodes = sysfs.places(roots.sys / "devices" / "system" / "node", "node[0-9]*")
     numa = {int(node.name[4:]): parse_table(read_text(node / "meminfo")).get("MemTotal", 0) for node in nodes}
@@ -94,6 +102,7 @@ def read(roots: Roots) -> Memory:
         table.get("Hugepagesize", 0),
         {int(place.name[10:-2]): _pages(place) for place in pages},
         {number: kb for number, kb in numa.items() if kb},
+        hardware.parse_meminfo(text).ram_free_kb,
     )
 
 
@@ -116,16 +125,39 @@ def judge(memory: Memory, limits: MemoryLimits, name: str) -> Finding:
 
 
 def _of_amounts(memory: Memory, limits: MemoryLimits) -> list[str]:
-    asked = (
-        ("memory", memory.total_kb, memory.total_kb, limits.min_total),
-        ("memory available", memory.available_kb, memory.total_kb, limits.min_available),
-        ("swap free", memory.swap_free_kb, memory.swap_kb, limits.min_swap_free),
+    both_kb, both_free_kb = memory.total_kb + memory.swap_kb, memory.free_kb + memory.swap_free_kb
+    sizes = (
+        ("memory", memory.total_kb, limits.min_total, limits.max_total),
+        ("swap", memory.swap_kb, limits.min_swap, limits.max_swap),
+        ("memory and swap", both_kb, limits.min_with_swap, limits.max_with_swap),
     )
-    return [
+    left = (
+        ("memory available", memory.available_kb, memory.total_kb, limits.min_available),
+        ("memory free", memory.free_kb, memory.total_kb, limits.min_free),
+        ("swap free", memory.swap_free_kb, memory.swap_kb, limits.min_swap_free),
+        ("memory and swap free", both_free_kb, both_kb, limits.min_with_swap_free),
+    )
+    wrong = [_of_size(what, kb, least, most, limits.tolerance) for what, kb, least, most in sizes]
+    wrong += [_of_rest(what, kb, whole_kb, least) for what, kb, whole_kb, least in left]
+    return [each for each in wrong if each]
+
+
+def _of_size(what: str, kb: int, least: str | None, most: str | None, tolerance: str | None) -> str:
+    least_kb, most_kb = (None if text is None else least_size_kb(text, 0) for text in (least, most))
+    side = breach(kb, least_kb, most_kb, least_size_kb(tolerance or "0", kb))
+    if side is None:
+        return ""
+    return (
         f"only {size_text(kb)} {what} (limit {least})"
-        for what, kb, whole_kb, least in asked
-        if least is not None and kb < least_size_kb(least, whole_kb)
-    ]
+        if side is Breach.TOO_LITTLE
+        else f"{size_text(kb)} {what} (limit {most})"
+    )
+
+
+def _of_rest(what: str, kb: int, whole_kb: int, least: str | None) -> str:
+    if least is None or breach(kb, least_size_kb(least, whole_kb), None) is None:
+        return ""
+    return f"only {size_text(kb)} {what} (limit {least})"
 
 
 def _of_numa(memory: Memory, limits: MemoryLimits) -> list[str]:

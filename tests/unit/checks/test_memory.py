@@ -9,7 +9,7 @@ from refloat_checks.memory import Memory, MemoryLimits, judge, look
 from refloat_contract.words import Status
 
 GB = 1 << 20
-HAS = Memory(100 * GB, 10 * GB, 8 * GB, 2 * GB, 2048, {2048: (512, 100), GB: (0, 0)}, {0: 60 * GB, 1: 40 * GB})
+HAS = Memory(100 * GB, 10 * GB, 8 * GB, 2 * GB, 2048, {2048: (512, 100), GB: (0, 0)}, {0: 60 * GB, 1: 40 * GB}, 12 * GB)
 FINE = "10 GB of 100 GB memory are available"
 
 
@@ -21,6 +21,16 @@ FINE = "10 GB of 100 GB memory are available"
         ({"min_total": "101G"}, Status.FAILED, "only 100 GB memory (limit 101G)"),
         ({"min_available": "11%"}, Status.FAILED, "only 10 GB memory available (limit 11%)"),
         ({"min_swap_free": "3G"}, Status.FAILED, "only 2 GB swap free (limit 3G)"),
+        ({"max_total": "99G"}, Status.FAILED, "100 GB memory (limit 99G)"),
+        ({"min_total": "104G", "max_total": "96G", "tolerance": "4%"}, Status.OK, FINE),
+        ({"min_total": "104G", "tolerance": "3G"}, Status.FAILED, "only 100 GB memory (limit 104G)"),
+        ({"min_swap": "8G", "max_swap": "8G"}, Status.OK, FINE),
+        ({"max_swap": "0"}, Status.FAILED, "8 GB swap (limit 0)"),
+        ({"min_with_swap": "109G"}, Status.FAILED, "only 108 GB memory and swap (limit 109G)"),
+        ({"max_with_swap": "107G"}, Status.FAILED, "108 GB memory and swap (limit 107G)"),
+        ({"min_free": "12G", "min_with_swap_free": "14G"}, Status.OK, FINE),
+        ({"min_free": "13%"}, Status.FAILED, "only 12 GB memory free (limit 13%)"),
+        ({"min_with_swap_free": "15G"}, Status.FAILED, "only 14 GB memory and swap free (limit 15G)"),
         ({"numa_nodes": 2, "max_numa_spread_percent": 34}, Status.OK, FINE),
         ({"numa_nodes": 4}, Status.FAILED, "2 NUMA nodes have memory (should be 4)"),
         ({"max_numa_spread_percent": 33}, Status.FAILED, "NUMA node 1 has only 40 GB, others have 60 GB"),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from refloat_checks import hardware
+from refloat_checks.bounds import Breach, breach
 from refloat_checks.hardware import Memory
 from refloat_checks.nhc.arithmetic import wrap
-from refloat_checks.nhc.checks.numbers import below, percent, size_kb
+from refloat_checks.nhc.checks.numbers import percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed
 
 
@@ -36,9 +37,10 @@ def judge_total(total_kb: int, words: Sequence[str], what: str, name: str, *, st
     least_text, most_text, fudge_text = [*words, "", "", ""][:3]
     least, most = _limit(least_text, strict=strict), _limit(most_text, strict=strict)
     fudge = _fudge(fudge_text, total_kb, strict=strict)
-    if below(total_kb + fudge, least):
+    wrong = breach(total_kb, least, most, fudge)
+    if wrong is Breach.TOO_LITTLE:
         return failed(name, f"Actual {what} ({total_kb} kB) less than minimum allowed ({_shown(least_text)} kB).")
-    if below(most, total_kb - fudge):
+    if wrong is Breach.TOO_MUCH:
         return failed(name, f"Actual {what} ({total_kb} kB) greater than maximum allowed ({_shown(most_text)} kB).")
     return PASSED
 
@@ -46,7 +48,7 @@ def judge_total(total_kb: int, words: Sequence[str], what: str, name: str, *, st
 def judge_free(free_kb: int, words: Sequence[str], what: str, name: str, *, strict: bool = False) -> NhcOutcome:
     """Compare what is free with the least that must be."""
     text = words[0] if words else ""
-    if below(free_kb, _limit(text, strict=strict)):
+    if breach(free_kb, _limit(text, strict=strict), None):
         return failed(name, f"Not enough {what} ({free_kb} kB < {_shown(text)} kB).")
     return PASSED
 

@@ -51,8 +51,3 @@ def whole(text: str, what: str, *, strict: bool) -> int | None:
 def percent(text: str, *, strict: bool) -> int | None:
     """Read the number before a percent sign at the end."""
     return whole(text.removesuffix("%"), "percentage", strict=strict)
-
-
-def below(value: int | None, limit: int | None) -> bool:
-    """Compare; false if one of them is no number."""
-    return value is not None and limit is not None and value < limit

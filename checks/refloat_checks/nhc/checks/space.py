@@ -5,26 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from refloat_checks.bounds import Bound, Breach, breach
+from refloat_checks.filling import Filling, inodes, space
 from refloat_checks.nhc import deviations, units
-from refloat_checks.nhc.checks.numbers import below, count, percent, size_kb
+from refloat_checks.nhc.checks.numbers import count, percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
 from refloat_checks.probes import Usage, is_broken
 from refloat_checks.proc import mount_at
-
-
-@dataclass(frozen=True, slots=True)
-class _Amount:
-    """Space or inodes of a filesystem: how much in all, how much of it used and free."""
-
-    total: int
-    used: int
-    free: int
-
-    @property
-    def used_percent(self) -> int:
-        """The share that is used of what ordinary users see, rounded up as df rounds."""
-        seen = self.used + self.free
-        return -(-100 * self.used // seen) if seen else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,67 +26,61 @@ _SIZE: Final = _Unit(size_kb, units.unparse_size)
 _COUNT: Final = _Unit(count, units.unparse_count)
 
 
-def space(usage: Usage) -> _Amount:
-    """Give a filesystem's space in kB."""
-    return _Amount(usage.size_kb, usage.used_kb, usage.free_kb)
-
-
-def inodes(usage: Usage) -> _Amount:
-    """Give a filesystem's inodes."""
-    return _Amount(usage.inodes, usage.inodes - usage.inodes_free, usage.inodes_free)
-
-
-def judge_total(amount: _Amount, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
+def judge_total(amount: Filling, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
     """Compare the whole with a least and a most; either may be empty."""
     point, least_text, most_text = [*words, "", "", ""][:3]
     least, most = (unit.read(text, strict=strict) if text else None for text in (least_text, most_text))
     what = f"{point} size {unit.spell(amount.total)}" if unit is _SIZE else f"{point} inodes {amount.total}"
-    if least is not None and below(amount.total, least):
-        return failed(name, f"{what} less than minimum of {unit.spell(least)}")
-    if most is not None and below(most, amount.total):
-        return failed(name, f"{what} exceeds maximum of {unit.spell(most)}")
+    wrong = breach(amount.total, least, most)
+    if wrong is Breach.TOO_LITTLE:
+        return failed(name, f"{what} less than minimum of {unit.spell(least or 0)}")
+    if wrong is Breach.TOO_MUCH:
+        return failed(name, f"{what} exceeds maximum of {unit.spell(most or 0)}")
     return PASSED
 
 
-def judge_free(amount: _Amount, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
+def judge_free(amount: Filling, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
     """Compare what is free with the least that must be, or its share."""
     point, text = [*words, "", ""][:2]
-    if text.endswith("%"):
-        free_percent = 100 - amount.used_percent
-        if below(free_percent, percent(text, strict=strict)):
-            of_inodes = "" if unit is _SIZE else " of inodes"
-            free = unit.spell(amount.free) if unit is _SIZE else amount.free
-            return failed(name, f"{point} has only {free_percent}%{of_inodes} free ({free}), minimum is {text}")
+    least = _bound(text, unit, strict=strict)
+    if least is None or not amount.is_short(least):
         return PASSED
-    least = unit.read(text, strict=strict) if text else None
-    if least is not None and below(amount.free, least):
-        free = f"{unit.spell(amount.free)} free" if unit is _SIZE else f"{amount.free} inodes free"
-        return failed(name, f"{point} has only {free}, minimum is {unit.spell(least)}")
-    return PASSED
+    spelled = unit.spell(amount.free) if unit is _SIZE else str(amount.free)
+    if least.is_percent:
+        of_inodes = "" if unit is _SIZE else " of inodes"
+        text = f"{point} has only {100 - amount.used_percent}%{of_inodes} free ({spelled}), minimum is {text}"
+        return failed(name, text)
+    free = f"{spelled} free" if unit is _SIZE else f"{spelled} inodes free"
+    return failed(name, f"{point} has only {free}, minimum is {unit.spell(int(least.value))}")
 
 
-def judge_used(amount: _Amount, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
+def judge_used(amount: Filling, words: Sequence[str], unit: _Unit, name: str, *, strict: bool = False) -> NhcOutcome:
     """Compare what is used with a threshold that must not be reached, or its share."""
     point, text = [*words, "", ""][:2]
-    if text.endswith("%"):
-        most = percent(text, strict=strict)
-        if most is not None and amount.used_percent >= most:
-            used = f"% full ({unit.spell(amount.used)})" if unit is _SIZE else f"% of inodes used ({amount.used})"
-            verb = "is" if unit is _SIZE else "has"
-            return failed(name, f"{point} {verb} {amount.used_percent}{used}, threshold is {text}")
+    limit = _bound(text, unit, strict=strict)
+    if limit is None or not amount.is_full(limit):
         return PASSED
-    most = unit.read(text, strict=strict) if text else None
-    if most is not None and amount.used >= most:
-        used = f"{unit.spell(amount.used)} used" if unit is _SIZE else f"{amount.used} inodes used"
-        return failed(name, f"{point} has {used}, threshold is {unit.spell(most)}")
-    return PASSED
+    spelled = unit.spell(amount.used) if unit is _SIZE else str(amount.used)
+    if limit.is_percent:
+        verb, used = ("is", f"% full ({spelled})") if unit is _SIZE else ("has", f"% of inodes used ({spelled})")
+        return failed(name, f"{point} {verb} {amount.used_percent}{used}, threshold is {text}")
+    used = f"{spelled} used" if unit is _SIZE else f"{spelled} inodes used"
+    return failed(name, f"{point} has {used}, threshold is {unit.spell(int(limit.value))}")
 
 
-def _check(name: str, of: Callable[[Usage], _Amount], judge: Callable[..., NhcOutcome]) -> NativeCheck:
+def _bound(text: str, unit: _Unit, *, strict: bool) -> Bound | None:
+    if not text:
+        return None
+    is_percent = text.endswith("%")
+    value = percent(text, strict=strict) if is_percent else unit.read(text, strict=strict)
+    return None if value is None else Bound(value, is_percent)
+
+
+def _check(name: str, of: Callable[[Usage], Filling], judge: Callable[..., NhcOutcome]) -> NativeCheck:
     return NativeCheck(name, _look(name, of, judge, _SIZE if of is space else _COUNT))
 
 
-def _look(name: str, of: Callable[[Usage], _Amount], judge: Callable[..., NhcOutcome], unit: _Unit) -> Look:
+def _look(name: str, of: Callable[[Usage], Filling], judge: Callable[..., NhcOutcome], unit: _Unit) -> Look:
     async def look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         point = words[0] if words else ""
         if mount_at(await run.facts.mounts(), point) is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from refloat_checks.nhc.checks.space import inodes, space
+from refloat_checks.filling import inodes, space
 from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.probes import Unanswered, Usage
 from refloat_checks.proc import Mount
