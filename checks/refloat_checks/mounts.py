@@ -5,9 +5,9 @@ from pydantic import Field
 
 from refloat_checks.api import AbsolutePath, Finding, Limits, failed, passed
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import matches
+from refloat_checks.mount_faults import Fault, Mounted, Part, Wanted, automount, faults
 from refloat_checks.nhc.match_string import MatchString
-from refloat_checks.proc import Mount, mount_at
+from refloat_checks.proc import Mount, mount_at, read_mounts
 
 
 class MountLimits(Limits):
@@ -30,6 +30,12 @@ class MountLimits(Limits):
     options: tuple[str, ...] = Field(
         (), description="Options that must be set, as in `rw` or `nosuid`; `!option`: must not be set."
     )
+    options_match: MatchString | None = Field(
+        None, description="Match string for all options: `rw` or `ro`, then the others in the alphabet's order."
+    )
+    automount: bool = Field(
+        default=False, description="true: look below the mount point first, so that the automounter mounts it."
+    )
     mounted: bool = Field(default=True, description="false: nothing may be mounted there.")
 
 
@@ -48,22 +54,34 @@ def judge(mounts: tuple[Mount, ...], limits: MountLimits, name: str) -> Finding:
 
 
 def _complaints(mount: Mount, limits: MountLimits) -> list[str]:
-    wrong = []
-    if limits.source is not None and not matches(limits.source, mount.source):
-        wrong.append(f"is mounted from {mount.source} (should be {limits.source})")
-    if limits.fstype is not None and not matches(limits.fstype, mount.fstype):
-        wrong.append(f"has type {mount.fstype} (should be {limits.fstype})")
-    for option in limits.options:
-        unwanted = option.startswith("!")
-        if (option.removeprefix("!") in mount.options) is unwanted:
-            wrong.append(
-                f"is mounted with option {option[1:]} (should not)"
-                if unwanted
-                else f"is mounted without option {option}"
-            )
-    return wrong
+    wanted = Wanted(_given(limits.source), _given(limits.fstype), _given(limits.options_match), limits.options)
+    # The table's own order depends on the kernel and the filesystem; which of the two it is comes first there too.
+    options = sorted(mount.options, key=lambda each: (each not in {"ro", "rw"}, each))
+    return [_said(fault) for fault in faults(Mounted(mount.source, mount.fstype, ",".join(options)), wanted)]
+
+
+def _given(pattern: str | None) -> tuple[str, ...]:
+    return () if pattern is None else (pattern,)
+
+
+def _said(fault: Fault) -> str:
+    match fault.part:
+        case Part.SOURCE:
+            return f"is mounted from {fault.seen} (should be {fault.wanted})"
+        case Part.TYPE:
+            return f"has type {fault.seen} (should be {fault.wanted})"
+        case Part.OPTIONS:
+            return f"is mounted with options {fault.seen} (should be {fault.wanted})"
+        case Part.FLAG if fault.wanted.startswith("!"):
+            return f"is mounted with option {fault.wanted[1:]} (should not)"
+        case Part.FLAG:
+            return f"is mounted without option {fault.wanted}"
 
 
 async def look(facts: Facts, limits: MountLimits, name: str) -> Finding:
     """Look at the mount table."""
-    return judge(await facts.mounts(), limits, name)
+    if not limits.automount:
+        return judge(await facts.mounts(), limits, name)
+    await automount(facts, limits.path)
+    source = f"the mount table behind {limits.path}"
+    return judge(await facts.read(source, lambda: read_mounts(facts.roots)), limits, name)

@@ -5,7 +5,7 @@ import pytest
 
 from refloat_checks.facts import Facts
 from refloat_checks.mounts import MountLimits, judge, look
-from refloat_checks.proc import Mount
+from refloat_checks.proc import Mount, Roots
 from refloat_contract.words import Status
 
 TABLE = (
@@ -30,6 +30,12 @@ TABLE = (
         ({"path": "/apps", "options": ["!ro"]}, Status.FAILED, "with option ro"),
         ({"path": "/apps", "options": ["!rw"]}, Status.OK, "/apps"),
         ({"path": "/apps", "fstype": "ext4", "options": ["rw"]}, Status.FAILED, ", and is mounted without option rw"),
+        ({"path": "/home", "options_match": "rw,nosuid,*"}, Status.OK, "/home"),
+        (
+            {"path": "/home", "options_match": "/(^|,)vers=4.1/"},
+            Status.FAILED,
+            "with options rw,nosuid,vers=4.2 (should be /(^|,)vers=4.1/)",
+        ),
         ({"path": "/mnt", "mounted": False}, Status.OK, "nothing is mounted on /mnt"),
         ({"path": "/home", "mounted": False}, Status.FAILED, "where nothing should be"),
     ],
@@ -45,3 +51,13 @@ async def test_the_mount_table_of_the_given_root_is_looked_at(facts: Facts) -> N
     finding = await look(facts, MountLimits(path="/scratch one", options=("rw",)), "m")
 
     assert finding.status is Status.FAILED
+
+
+async def test_an_automounter_is_asked_before_the_table_is_read(facts: Facts, roots: Roots) -> None:
+    await facts.mounts()
+    with (roots.proc / "self" / "mountinfo").open("a") as table:
+        table.write("33 22 0:46 / /auto rw - nfs4 nfs1:/auto rw\n")
+
+    findings = [await look(facts, MountLimits(path="/auto", automount=each), "m") for each in (False, True)]
+
+    assert [each.status for each in findings] == [Status.FAILED, Status.OK]

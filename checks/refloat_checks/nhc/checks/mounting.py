@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_fs_mount, _rw, _ro: what is mounted where, from where, of which type, with which options."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from refloat_checks import mount_faults
 from refloat_checks.facts import Facts
+from refloat_checks.mount_faults import Mounted, Part, automount, faults
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import (
     Action,
     Command,
@@ -25,17 +25,13 @@ from refloat_checks.nhc.native import (
 from refloat_checks.proc import read_text, unescape
 
 NAME: Final = "check_fs_mount"  # that of the messages of all three
+_SAID: Final = {
+    Part.SOURCE: "mounted from {}",
+    Part.TYPE: "has incorrect type {}",
+    Part.OPTIONS: "mount options incorrect",
+}
 _READ_WRITE: Final = "/(^|,)rw($|,)/"
 _READ_ONLY: Final = "/(^|,)ro($|,)/"
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """A line of `/proc/mounts`."""
-
-    source: str
-    fstype: str
-    options: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +86,13 @@ def judge(mounts: Mapping[str, Mounted], wanted: Wanted, without_directory: froz
 
 
 def _complaint(point: str, mounted: Mounted, wanted: Wanted) -> str:
-    for patterns, text, what in (
-        (wanted.sources, mounted.source, f"mounted from {mounted.source}"),
-        (wanted.types, mounted.fstype, f"has incorrect type {mounted.fstype}"),
-        (wanted.options, mounted.options, "mount options incorrect"),
-    ):
-        for pattern in patterns:
-            if not matches(pattern, text):
-                should = f"should NOT match {pattern[1:]}" if pattern.startswith("!") else f"should match {pattern}"
-                return f"{point} {what} ({should})"
-    return ""
+    asked = mount_faults.Wanted(wanted.sources, wanted.types, wanted.options)
+    fault = next(faults(mounted, asked), None)
+    if fault is None:
+        return ""
+    what = fault.wanted
+    should = f"should NOT match {what[1:]}" if what.startswith("!") else f"should match {what}"
+    return f"{point} {_SAID[fault.part].format(fault.seen)} ({should})"
 
 
 def _repairs(point: str, wanted: Wanted, *, is_missing: bool, is_mounted: bool) -> tuple[Action, ...]:
@@ -148,9 +141,7 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         return wanted
     require_meaning(run, *wanted.sources, *wanted.types, *wanted.options)
     for point in wanted.automounted:
-        # Any walk below the mount point makes the automounter mount it; what is found there does not matter.
-        with contextlib.suppress(OSError):
-            await run.facts.stat(f"{point}/.refloat-automount")
+        await automount(run.facts, point)
     mounts = await _mounts(run.facts, fresh_for=wanted.automounted)
     absent = [point for point in (*wanted.points, *wanted.automounted) if point not in mounts]
     without = frozenset([point for point in absent if not await _is_directory(run.facts, point)])

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from refloat_checks.nhc.checks.mounting import Mounted, Wanted, judge, parse_mounts, read_words
+from refloat_checks.mount_faults import Mounted
+from refloat_checks.nhc.checks.mounting import Wanted, judge, parse_mounts, read_words
 from refloat_checks.nhc.native import Command, MakeDirectory, NhcOutcome, Shell
 
 TABLE = parse_mounts(

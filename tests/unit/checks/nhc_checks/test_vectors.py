@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from refloat_checks.hardware import IbPort, Infiniband, Memory, Processors
+from refloat_checks.mount_faults import Mounted
 from refloat_checks.nhc.checks.launching import Ended
-from refloat_checks.nhc.checks.mounting import Mounted
 from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
 from refloat_checks.probes import Usage
