@@ -92,12 +92,14 @@ def _note_checks(state: State, seen: Observation, policy: Policy) -> State:
         return state
     before = {failure.check for failure in state.failing}
     now = {failure.check for failure in seen.health.failing}
+    dismissed = {each.check: f"{each.check}: {each.message}" for each in seen.health.dismissed}
     for failure in seen.health.failing:
         if failure.check not in before:
             text = f"{failure.check}: {failure.message}"
             state = record.note(state, seen, policy, EventKind.CHECK_FAILED, "Check failed", text, check=failure.check)
     for check in sorted(before - now):
-        state = record.note(state, seen, policy, EventKind.CHECK_PASSED, "Check passed", check, check=check)
+        text = dismissed.get(check, check)
+        state = record.note(state, seen, policy, EventKind.CHECK_PASSED, "Check passed", text, check=check)
     return replace(state, failing=seen.health.failing)
 
 
@@ -215,7 +217,8 @@ def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) ->
     """The node is not drained: drain it when its checks say so, and nobody else is at work on it."""
     if state.health_drained:
         release = _release(state)
-        state = replace(state, health_drained=False, health_permit="")
+        # What delayed the last drain's reason must not delay the next drain.
+        state = replace(state, health_drained=False, health_permit="", health_retry_s=0.0)
         why = "every check passes again" if seen.health.verdict is Verdict.HEALTHY else "resumed in Slurm"
         state = record.note(state, seen, policy, EventKind.HEALTH_RESUMED, "Node resumed", why)
         return Decision(state, release, why, again_s=seen.now_s)
@@ -298,7 +301,8 @@ def _not_up(seen: Observation) -> str | None:
 
 def _keep_reason_true(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     line = _health_line(seen.health, policy)
-    if reasons.is_same(line, view.reason):
+    # A load that is 98 now and 99 in a minute is no news; each write adds a node event to slurmctld's log.
+    if reasons.says_the_same(line, view.reason):
         return Decision(state, (), line)
     if seen.now_s < state.health_retry_s:
         return Decision(state, (), line, again_s=state.health_retry_s)

@@ -160,6 +160,15 @@ def test_a_node_whose_check_flaps_is_resumed_once_a_minute_at_most() -> None:
     assert early.again_s == 1060.0
 
 
+def test_a_node_that_fails_again_right_after_its_resume_is_drained_at_once() -> None:
+    drained = replace(STATE, health_drained=True, health_since_s=900.0, health_retry_s=1050.0)
+    resumed = _decide(_seen("IDLE", health=WELL), drained)
+
+    again = _decide(_seen("IDLE", health=SICK, now_s=1001.0), resumed.state)
+
+    assert again.actions == (DrainForHealth("refloat: labd: not running"),)
+
+
 def test_the_permit_of_a_health_drain_is_given_back_when_a_cycle_takes_over() -> None:
     state = replace(STATE, health_permit="health-1", health_drained=True)
 
