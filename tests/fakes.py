@@ -251,7 +251,7 @@ class FakeMounts:
                 raise Refused("mount: no such device")
             self.world.mounted = True
 
-    async def unmount(self) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool) -> None:
         with self.world.act("unmount"):
             self.world.harmless("unmount")
             self.world.mounted = False

@@ -36,7 +36,13 @@ class StartServices:
 
 @dataclass(frozen=True, slots=True)
 class Unmount:
-    """Unmount all configured storage, last mounted first."""
+    """Unmount all configured storage, last mounted first.
+
+    ``cycle`` names whose doing it is; ``reboots``: that cycle reboots the node, which ends what is detached lazily.
+    """
+
+    cycle: str = ""
+    reboots: bool = False
 
 
 @dataclass(frozen=True, slots=True)

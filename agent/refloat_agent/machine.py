@@ -254,6 +254,8 @@ def _work(  # the shape of every phase that acts until its goal is met
     """Emit the action, count its failures, and hold when the deadline or the last attempt has passed."""
     for outcome in seen.outcomes:
         if type(outcome.action) is type(action):
+            if outcome.final:
+                return hold(state, seen, policy, outcome.error)
             back_off = min(policy.retry_ceiling_s, policy.retry_s * 2**cycle.attempts)
             cycle = replace(
                 cycle,
@@ -298,10 +300,13 @@ def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
 def _unmounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.storage is None:
         return _wait(state, cycle, seen, policy, "the mount table could not be read")
-    mounted = [storage.name for storage in seen.storage if storage.mounted]
+    mounted = [storage for storage in seen.storage if storage.mounted and storage.skipped != cycle.id]
     if not mounted and "storage" not in seen.busy:
         return advance(state, seen, policy)
-    return _work(state, cycle, seen, policy, Unmount(), f"unmounting {', '.join(mounted)}")
+    waiting = "; ".join(storage.note for storage in mounted if storage.note)
+    missing = waiting or f"unmounting {', '.join(storage.name for storage in mounted)}"
+    action = Unmount(cycle.id, reboots=policy.recipes[cycle.recipe].reboot)
+    return _work(state, cycle, seen, policy, action, missing)
 
 
 def _committed(cycle: Cycle, seen: Observation, policy: Policy) -> bool:

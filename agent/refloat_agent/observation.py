@@ -29,12 +29,19 @@ class StepProcess:
 
 @dataclass(frozen=True, slots=True)
 class StorageFacts:
-    """One configured storage: whether anything is mounted there, and whether it is the right thing."""
+    """One configured storage: whether anything is mounted there, and whether it is the right thing.
+
+    ``mounted`` is false only when it is proven gone, ``right`` true only when it is proven right.
+    """
 
     name: str
     mounted: bool
     right: bool
     why: str = ""
+    note: str = ""
+    """What its unmounting waits for at the moment; empty while there is nothing to say."""
+    skipped: str = ""
+    """The cycle that leaves it mounted, because it stayed busy and the configuration says to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,10 @@ class HealthFacts:
     """When the oldest of the latest results was made (CLOCK_BOOTTIME); None while a check has not run yet."""
     raw_failing: tuple[Failure, ...] = ()
     """What failed at the latest look, undamped: damping may keep a node in service, it never puts one back."""
+    warning: tuple[Failure, ...] = ()
+    """What fails, but is only reported."""
+    dismissed: tuple[Failure, ...] = ()
+    """The checks whose failure an administrator took away, each with how, and who it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +81,11 @@ class PermitFacts:
 
 @dataclass(frozen=True, slots=True)
 class ActionOutcome:
-    """How an action ended since the last decision."""
+    """How an action ended since the last decision. ``final``: trying again needs a human first."""
 
     action: Action
     error: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from refloat_agent import actions
 from refloat_agent.actions import Action
 from refloat_agent.observation import ActionOutcome
 from refloat_agent.ports import Commands, Health, Mounts, Power, Reporter, Services, SlurmNode
-from refloat_contract.errors import RefloatError
+from refloat_contract.errors import GivenUp, RefloatError
 from refloat_slurm.gateway import Change
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class Performer:
     tasks: asyncio.TaskGroup
     wake: Callable[[], None]
     _busy: dict[str, Action] = field(default_factory=dict)
-    _tasks: dict[str, asyncio.Task[str]] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[ActionOutcome]] = field(default_factory=dict)
     _outcomes: list[ActionOutcome] = field(default_factory=list)
 
     def perform(self, wanted: Iterable[Action]) -> None:
@@ -96,20 +96,20 @@ class Performer:
         """The lanes where an action is under way, or has ended unseen."""
         return frozenset(self._busy)
 
-    async def _run(self, action: Action) -> str:
+    async def _run(self, action: Action) -> ActionOutcome:
         quiet = isinstance(action, actions.AskPermit | actions.RunChecks)
         (log.debug if quiet else log.info)("action", action=repr(action))
         try:
             await self._dispatch(action)
         except RefloatError as failure:
             log.warning("action_failed", action=repr(action), error=str(failure))
-            return str(failure)
-        return ""
+            return ActionOutcome(action, str(failure), final=isinstance(failure, GivenUp))
+        return ActionOutcome(action)
 
-    def _ended(self, action: Action, task: asyncio.Task[str]) -> None:
+    def _ended(self, action: Action, task: asyncio.Task[ActionOutcome]) -> None:
         if not task.cancelled() and task.exception() is not None:
             return  # a fault of ours: the task group ends the daemon
-        self._outcomes.append(ActionOutcome(action, "stopped" if task.cancelled() else task.result()))
+        self._outcomes.append(ActionOutcome(action, "stopped") if task.cancelled() else task.result())
         self.wake()
 
     def _dispatch(self, action: Action) -> Coroutine[Any, Any, None]:  # noqa: C901 - one case per action
@@ -123,8 +123,8 @@ class Performer:
                 return effects.services.stop()
             case actions.StartServices():
                 return effects.services.start()
-            case actions.Unmount():
-                return effects.mounts.unmount()
+            case actions.Unmount(cycle, reboots):
+                return effects.mounts.unmount(cycle, reboots=reboots)
             case actions.Mount():
                 return effects.mounts.mount()
             case actions.RunCommands(recipe):

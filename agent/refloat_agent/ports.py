@@ -61,8 +61,11 @@ class Mounts(Protocol):
         """Mount what is missing, in order."""
         ...
 
-    async def unmount(self) -> None:
-        """Unmount what is mounted, in reverse order."""
+    async def unmount(self, cycle: str, *, reboots: bool) -> None:
+        """Unmount what is mounted, in reverse order; returns when all is gone, or left as the configuration says.
+
+        Raises GivenUp when something stayed busy and a human must look.
+        """
         ...
 
 

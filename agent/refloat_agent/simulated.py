@@ -137,7 +137,7 @@ class _SimulatedMounts:
             await asyncio.sleep(self.owner.mount_s)
             self.owner.mount(one.name)
 
-    async def unmount(self) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool) -> None:  # noqa: ARG002 - nothing is left behind here
         for one in reversed(self.owner.storage):
             await asyncio.sleep(self.owner.mount_s)
             self.owner.unmount(one.name)

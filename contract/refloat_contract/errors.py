@@ -4,6 +4,7 @@
 RefloatError
  +- Transient      nobody yet: the outside did not answer; try again later
  +- Refused        the asker: Slurm, the broker or the operating system said no, and will say it again
+ |   +- GivenUp        as long as the configuration allows was waited: a human must look
  |   +- UnknownNode    Slurm knows no node of that name
  |   +- BadMessage     what arrived over MQTT or a socket cannot be read
  +- Misconfigured  the administrator: a file or an option is wrong (exit status 2; a daemon exits with 78)
@@ -21,6 +22,10 @@ class Transient(RefloatError):
 
 class Refused(RefloatError):
     """The outside world said no; trying the same again is useless."""
+
+
+class GivenUp(Refused):
+    """What was waited for has not come within its deadline, and nothing more may be tried without a human."""
 
 
 class UnknownNode(Refused):

@@ -47,7 +47,7 @@ class CommandMounts:
             if not facts.right:
                 await self._run(one, one.mount_commands)
 
-    async def unmount(self) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool) -> None:  # noqa: ARG002 - it waits for nothing
         """Unmount what is mounted, in reverse order."""
         for one, facts in reversed(list(zip(self.storage, await self.state(), strict=True))):
             if facts.mounted:

@@ -104,13 +104,14 @@ def _other_facts(dice: random.Random) -> dict[str, object]:
     failure = (Failure(check="labd", message="not running"),)
     right, wrong = StorageFacts("s", mounted=True, right=True), StorageFacts("s", mounted=True, right=False, why="ro")
     gone = StorageFacts("s", mounted=False, right=False)
+    left, foreign = replace(wrong, skipped="c1"), replace(wrong, skipped="c0")
     action: Action = dice.choice(
         (actions.Unmount(), actions.Mount(), actions.Resume(), actions.Reboot(), actions.RunCommands("reboot", "c1"))
     )
     return {
         "jobs": dice.choice((None, (), (), (), (Job("7", "alice", "SUSPENDED"),))),
         "steps": dice.choice((None, (), (), (), (StepProcess(1, "slurmstepd: [7.0]"),))),
-        "storage": dice.choice((None, (right,), (right,), (wrong,), (gone,))),
+        "storage": dice.choice((None, (right,), (right,), (wrong,), (gone,), (gone, left), (gone, foreign))),
         "services": dice.choice((None, (), (ServiceFacts("a", active=True),), (ServiceFacts("a", active=False),))),
         "registered": dice.choice((None, True, True, False)),
         "health": dice.choice(
@@ -123,7 +124,14 @@ def _other_facts(dice: random.Random) -> dict[str, object]:
             )
         ),
         "permit": dice.choice((PermitFacts(), PermitFacts(coordinator=None), PermitFacts(coordinator=True), *PERMITS)),
-        "outcomes": dice.choice(((), (ActionOutcome(action),), (ActionOutcome(action, "it failed"),))),
+        "outcomes": dice.choice(
+            (
+                (),
+                (ActionOutcome(action),),
+                (ActionOutcome(action, "it failed"),),
+                (ActionOutcome(action, "busy", final=True),),
+            )
+        ),
         "image": dice.choice(("", "compute-1", "compute-2")),
         "slurm_error": dice.choice(("", "", "Unable to contact slurm controller")),
         "busy": dice.choice((frozenset[str](), frozenset({"storage"}))),
@@ -203,6 +211,10 @@ def _assert_allowed(state: State, seen: Observation, policy: Policy, decision: D
         assert not any(isinstance(action, WRITES) for action in done)
         given_back = state.cycle is not None and state.cycle.prior == reason and state.cycle.phase is Phase.RESUMING
         assert decision.state.cycle is None or given_back
+    was, now = (each.cycle.phase if each.cycle else None for each in (state, decision.state))
+    if was is Phase.UNMOUNTING and now in {Phase.RUNNING, Phase.REBOOTING}:
+        assert all(not storage.mounted or storage.skipped == "c1" for storage in seen.storage or ())
+        assert seen.storage is not None
     for action in done:
         if isinstance(action, actions.Resume):
             _assert_proven(seen, prior=state.cycle.prior if state.cycle else "")

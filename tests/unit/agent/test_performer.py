@@ -18,7 +18,7 @@ class SlowMounts(FakeMounts):
         self.go = asyncio.Event()
         self.begun = 0
 
-    async def unmount(self) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool) -> None:
         self.begun += 1
         await self.go.wait()
         raise Refused("umount: target is busy")
