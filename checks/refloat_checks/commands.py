@@ -74,6 +74,10 @@ async def run(argv: tuple[str, ...]) -> Completed:
     return await commands.run(argv, deadline_s=DEADLINE_S, cap_bytes=OUTPUT_CAP_BYTES)
 
 
-async def look(facts: Facts, limits: CommandLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
-    """Run the command; one that cannot be run raises Refused, which the runner finds UNKNOWN."""
+async def look(facts: Facts, limits: CommandLimits, name: str) -> Finding:
+    """Run the command; one that cannot be run raises Refused, which the runner finds UNKNOWN.
+
+    For an offline tree none is: this system's program would answer for this system, and the tree's own is not trusted.
+    """
+    facts.require_running()
     return judge(await run(limits.argv), limits, name)

@@ -41,6 +41,7 @@ def judge(done: Completed, limits: PluginLimits, name: str) -> Finding:
             return unknown(name, line or f"{limits.argv[0]} {not_run(done) or f'ended with {status}'}")
 
 
-async def look(facts: Facts, limits: PluginLimits, name: str) -> Finding:  # noqa: ARG001 - it reads no facts
-    """Run the executable."""
+async def look(facts: Facts, limits: PluginLimits, name: str) -> Finding:
+    """Run the executable; for an offline tree none is run."""
+    facts.require_running()
     return judge(await run(limits.argv), limits, name)

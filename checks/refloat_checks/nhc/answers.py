@@ -17,6 +17,8 @@ _UNITS: Final[Mapping[str, Callable[[str], object]]] = {
     "parse_count": units.parse_count,
     "unparse_count": lambda text: units.unparse_count(int(text)),
 }
+_HARDWARE_NAMES: Final = "HW_SOCKETS HW_CORES HW_THREADS HW_RAM_TOTAL HW_RAM_FREE HW_SWAP_TOTAL HW_SWAP_FREE"
+HARDWARE_NAMES: Final = tuple(_HARDWARE_NAMES.split())
 _PASSWD_FIELDS: Final = 3
 
 
@@ -55,16 +57,9 @@ class Answers:
     async def hardware(self) -> dict[str, str]:
         """NHC's HW_ variables."""
         cpus, memory = await hardware.processors(self._facts), await hardware.memory(self._facts)
-        found = {
-            "HW_SOCKETS": cpus.sockets,
-            "HW_CORES": cpus.cores,
-            "HW_THREADS": cpus.threads,
-            "HW_RAM_TOTAL": memory.ram_kb,
-            "HW_RAM_FREE": memory.ram_free_kb,
-            "HW_SWAP_TOTAL": memory.swap_kb,
-            "HW_SWAP_FREE": memory.swap_free_kb,
-        }
-        return {name: str(value) for name, value in found.items()}
+        processors = (cpus.sockets, cpus.cores, cpus.threads)
+        found = (*processors, memory.ram_kb, memory.ram_free_kb, memory.swap_kb, memory.swap_free_kb)
+        return {name: str(value) for name, value in zip(HARDWARE_NAMES, found, strict=True)}
 
     async def _user(self, uid: str) -> Answer:
         if not uid.isdigit():

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs what only bash can run of an nhc.conf, and gives site scripts the names that they know from NHC.
-# Started as: bash bridge.bash FD CHECK...   FD is a socket; each message on it is a row of NUL-ended words.
-# Nothing that arrives is evaluated, but the text of a `run`, which is the administrator's configuration.
+# Started as: bash bridge.bash FD RESULTS CHECK...   FD is a socket; each message on it is a row of NUL-ended words.
+# RESULTS is a file for what functions print. Nothing that arrives is evaluated, but the text of a `run`, which is the
+# administrator's configuration.
 
 _refloat_fd=$1
-shift
+_refloat_results=$2
+shift 2
 _refloat_watched=()
 
 _refloat_say() { printf '%s\0' "$@" >&"$_refloat_fd"; }
@@ -22,11 +24,37 @@ _refloat_tell() {
 _refloat_ask() {
     local _refloat_rc _refloat_dead
     _refloat_say ask "$#" "$@"
-    _refloat_hear _refloat_rc && _refloat_hear _refloat_dead && _refloat_hear _refloat_answer || return 1
+    # A check may have us run a function of the site's before it answers.
+    while _refloat_hear _refloat_rc && [[ "$_refloat_rc" == call ]]; do
+        _refloat_call
+    done
+    [[ -n "$_refloat_rc" ]] && _refloat_hear _refloat_dead && _refloat_hear _refloat_answer || return 1
     if [[ "$_refloat_dead" == 1 ]]; then
         _refloat_fail "$_refloat_rc" native "$_refloat_answer"
     fi
     return "$_refloat_rc"
+}
+
+# Runs words as a command: in a subshell, as NHC does, and in a process group of its own, so that it can be killed.
+_refloat_call() {
+    local _refloat_count _refloat_word
+    local -a _refloat_words=()
+    _refloat_hear _refloat_count
+    while ((_refloat_count-- > 0)); do
+        _refloat_hear _refloat_word
+        _refloat_words+=("$_refloat_word")
+    done
+    set -m
+    (
+        # From in here, so that nothing else is said before.
+        _refloat_say called "$BASHPID"
+        # With NHC_CHECK_ALL `die` would return, and the command end well.
+        NHC_CHECK_ALL=0
+        "${_refloat_words[@]}"
+    ) >&"$_refloat_results" &
+    set +m
+    wait "$!" 2>/dev/null
+    _refloat_say done "$?"
 }
 
 _refloat_check() {
@@ -154,6 +182,9 @@ while _refloat_hear _refloat_verb; do
         watch)
             _refloat_hear _refloat_name
             _refloat_watched+=("$_refloat_name")
+            ;;
+        call)
+            _refloat_call
             ;;
         run | source)
             _refloat_hear _refloat_text

@@ -52,6 +52,18 @@ class Ran:
     syslog: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     output: str = ""
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How a function ended. `spoiled`: it was killed amid a question, so what bash hears next cannot be told."""
+
+    rc: int
+    output: str
+    ran: Ran
+    timed_out: bool = False
+    spoiled: bool = False
 
 
 class Bridge:
@@ -60,13 +72,13 @@ class Bridge:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        output: int,
+        files: tuple[int, int],
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         answer: Answerer,
     ) -> None:
         self._process = process
-        self._output = output
-        self._read_to = 0
+        self._output, self._results = (_Growing(file) for file in files)
+        self._busy = False
         self._reader, self._writer = streams
         self._answer = answer
 
@@ -74,15 +86,15 @@ class Bridge:
     async def start(cls, checks: Iterable[str], env: Mapping[str, str], answer: Answerer) -> "Bridge":
         """Start bash with these checks as functions that are answered here. Raises Transient."""
         ours, theirs = socket.socketpair()
-        output = os.memfd_create("nhc-output")
-        argv = (*LAUNCHER, str(SCRIPT), str(theirs.fileno()), *checks)
+        output, results = os.memfd_create("nhc-output"), os.memfd_create("nhc-results")
+        argv = (*LAUNCHER, str(SCRIPT), str(theirs.fileno()), str(results), *checks)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), results),
                 env=dict(env),
                 cwd="/",
                 start_new_session=True,
@@ -90,11 +102,17 @@ class Bridge:
         except OSError as error:
             ours.close()
             os.close(output)
+            os.close(results)
             raise Transient(f"cannot start bash: {error.strerror}") from error
         finally:
             theirs.close()
         streams = await asyncio.open_unix_connection(sock=ours, limit=_WORD_CAP_BYTES)
-        return cls(process, output, streams, answer)
+        return cls(process, (output, results), streams, answer)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is amid a text, which waits for the answer to a question."""
+        return self._busy
 
     async def assign(self, variables: Mapping[str, str], exports: Iterable[str] = ()) -> None:
         """Set variables; their values are never evaluated."""
@@ -114,15 +132,38 @@ class Bridge:
         """Source a site's script."""
         return await self._finished(["source", script])
 
+    async def call(self, argv: Sequence[str], timeout_s: float | None) -> Called:
+        """Run a function with these arguments, to its end or to the end of its time. Raises Transient.
+
+        It runs in a subshell: what it sets is lost. Whoever cancels this must close the bridge.
+        """
+        began = self._results.size
+        await self._send(["call", str(len(argv)), *argv])
+        if (said := await self._word()) != "called":
+            raise Transient(f"bash said {said!r}, which means nothing")
+        group, ran = int(await self._word()), Ran()
+        too_long = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(timeout_s, _end, group, too_long) if timeout_s else None
+        try:
+            while not await self._heard(ran):
+                pass
+        finally:
+            if timer is not None:
+                timer.cancel()
+            _kill(group)
+        ran.output = self._output.news()
+        output, timed_out = self._results.since(began), too_long.is_set()
+        return Called(ran.rc, output, ran, timed_out, spoiled=timed_out and ran.asked)
+
     async def aclose(self) -> None:
         """Kill bash and all that it started, and do not wait for what cannot be killed."""
         self._writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _kill(self._process.pid)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
                 await self._process.wait()
-        os.close(self._output)
+        self._output.close()
+        self._results.close()
 
     async def _send(self, words: Sequence[str]) -> None:
         try:
@@ -132,11 +173,13 @@ class Bridge:
             raise Transient("bash ended by itself") from error
 
     async def _finished(self, words: Sequence[str]) -> Ran:
+        self._busy = True
         await self._send(words)
         ran = Ran()
         while not await self._heard(ran):
             pass
-        ran.output = self._new_output()
+        self._busy = False
+        ran.output = self._output.news()
         return ran
 
     async def _heard(self, ran: Ran) -> bool:
@@ -158,6 +201,7 @@ class Bridge:
                 name = await self._word()
                 ran.variables[name] = await self._word()
             case "ask":
+                ran.asked = True
                 asked = [await self._word() for _ in range(int(await self._word()))]
                 answer = await self._answer(asked)
                 await self._send([str(answer.rc), "1" if answer.died else "0", answer.text])
@@ -173,10 +217,41 @@ class Bridge:
         except asyncio.LimitOverrunError as error:
             raise Transient(f"bash said more than {_WORD_CAP_BYTES} bytes at once") from error
 
-    def _new_output(self) -> str:
-        block = os.pread(self._output, OUTPUT_CAP_BYTES, self._read_to)
-        self._read_to = os.fstat(self._output).st_size
-        return block.decode(errors="replace")
+
+class _Growing:
+    """A file that others write to, read piece by piece."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._read_to = 0
+
+    def news(self) -> str:
+        """What was written since the last look."""
+        began, self._read_to = self._read_to, self.size
+        return self.since(began)
+
+    def since(self, began: int) -> str:
+        """What was written from there on."""
+        return os.pread(self._file, OUTPUT_CAP_BYTES, began).decode(errors="replace")
+
+    @property
+    def size(self) -> int:
+        """How much was written."""
+        return os.fstat(self._file).st_size
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+
+def _end(group: int, too_long: asyncio.Event) -> None:
+    too_long.set()
+    _kill(group)
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _status(text: str) -> int:

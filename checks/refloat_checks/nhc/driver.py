@@ -2,6 +2,7 @@
 """One pass over the lines of an nhc.conf: native checks and settings here, the rest in one bash; nothing hangs it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -9,14 +10,14 @@ from typing import Final, Protocol
 from refloat_checks.facts import Facts
 from refloat_checks.nhc import plan as plans
 from refloat_checks.nhc import words
-from refloat_checks.nhc.answers import Answers
+from refloat_checks.nhc.answers import HARDWARE_NAMES, Answers
 from refloat_checks.nhc.bridge import Answer, Bridge, Ran
 from refloat_checks.nhc.findings import CANNOT_RUN, TIMED_OUT, LineFinding, PassResult, verdict
-from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun
+from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun, Returned
 from refloat_checks.nhc.performing import Performer
 from refloat_checks.nhc.plan import BUILTINS, Plan, Step
 from refloat_checks.nhc.variables import PATH, SETTINGS
-from refloat_contract.errors import Transient
+from refloat_contract.errors import RefloatError, Refused, Transient
 from refloat_contract.words import Status
 
 _RUN_COMMANDS: Final = ("check_cmd_", "check_moab_", "check_nv", "check_dmi_", "check_net_ping", "check_ps_unauth")
@@ -96,6 +97,8 @@ class Pass:
         self._findings: list[LineFinding] = []
         self._unsure: list[NhcOutcome] = []
         self._exited: int | None = None
+        self._tainted: set[str] = set()
+        self._not_told = ""
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -111,7 +114,8 @@ class Pass:
             if self._plan.hardware and not self._options.strict:
                 await self._gather_hardware()
             if self._plan.script_settings:
-                await self._bash()
+                with contextlib.suppress(Refused):
+                    await self._bash()
             for step in self._plan.steps:
                 await self._take(step)
                 if self._is_over():
@@ -154,6 +158,8 @@ class Pass:
     async def _look(self, step: Step) -> LineFinding:
         if step.problem:
             return _finding(step, Status.UNKNOWN, 1, step.problem)
+        if self._is_tainted(step):
+            return _finding(step, Status.UNKNOWN, 1, f'No HW_ variables for "{step.text}":  {self._not_told}')
         if asyncio.get_running_loop().time() >= self._ends_s:
             return _finding(step, Status.UNKNOWN, TIMED_OUT, f'No time was left for "{step.text}".')
         spoken = self._native_words(step)
@@ -179,13 +185,26 @@ class Pass:
             spoken += expanded
         return spoken
 
+    def _is_tainted(self, step: Step) -> bool:
+        """Whether the line goes by variables that could not be told; of a line for bash nobody knows."""
+        if not self._tainted:
+            return False
+        return step.command is None or bool(self._tainted.intersection(words.names(step.command)))
+
     async def _run_native(self, spoken: Sequence[str]) -> NhcOutcome:
         check = self._find(spoken[0])
         if check is None:
             raise AssertionError(f"{spoken[0]} is no native check")
         left_s = self._left_s
         deadline_s = left_s if spoken[0].startswith(_RUN_COMMANDS) else min(left_s, self._options.check_deadline_s)
-        run = NhcRun(self._facts, self._variables, deadline_s, strict=self._options.strict)
+        run = NhcRun(
+            self._facts,
+            self._variables,
+            deadline_s,
+            strict=self._options.strict,
+            environment=self._exported(),
+            functions=self,
+        )
         outcome = await check.run(list(spoken[1:]), run)
         if self._options.acts and outcome.actions:
             outcome = await Performer(self._left_s, self._environment()).settled(outcome)
@@ -214,6 +233,9 @@ class Pass:
     async def _set(self, step: Step) -> bool:
         """Set variables; False where only bash can tell to what."""
         command = step.command
+        if command is not None and self._is_tainted(step):
+            self._tainted.update(name for name, _ in command.assignments)
+            return True
         values: dict[str, str] = {}
         for name, word in command.assignments if command is not None else ():
             value = words.joined(word, lambda wanted: values.get(wanted, self._variables.get(wanted)))
@@ -228,15 +250,41 @@ class Pass:
         return True
 
     async def _gather_hardware(self) -> None:
-        found = await Answers(self._facts).hardware()
+        try:
+            found = await Answers(self._facts).hardware()
+        except (RefloatError, OSError, ValueError) as error:
+            # What is made of them then would be made of zeros: a limit of twice no cores drains the node.
+            self._not_told = str(error)
+            self._tainted.update(HARDWARE_NAMES)
+            return
         self._variables.update(found)
         self._changed.update(found)
 
     def _environment(self) -> dict[str, str]:
-        exported = {name: self._variables[name] for name in self._exports if name in self._variables}
-        return {**self._options.env, **exported}
+        return {**self._options.env, **self._exported()}
+
+    def _exported(self) -> dict[str, str]:
+        return {name: self._variables[name] for name in self._exports if name in self._variables}
 
     # What only bash can do.
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a function of this name is the site's own."""
+        return name in self._plan.functions
+
+    async def call(self, argv: Sequence[str], timeout_s: float | None) -> Returned:
+        """Call a function of the site's, for a check that runs commands."""
+        is_whole = False
+        try:
+            called = await (await self._bash_up_to_date()).call(argv, timeout_s)
+            is_whole = not called.spoiled
+        finally:
+            if not is_whole:
+                await self._drop_bridge()
+        self._heard(called.ran)
+        for death in called.ran.deaths:
+            self._listener.said(death.message)
+        return Returned(called.rc, called.output, called.timed_out)
 
     async def _look_in_bash(self, step: Step) -> LineFinding:
         self._unsure.clear()
@@ -248,7 +296,7 @@ class Pass:
             await self._drop_bridge()
             status = Status.FAILED if self._options.strict else Status.UNKNOWN
             return _finding(step, status, TIMED_OUT, f'Script timed out while executing "{step.text}".')
-        except Transient as error:
+        except (Transient, Refused) as error:
             await self._drop_bridge()
             return _finding(step, Status.UNKNOWN, 1, f"Check {step.text} could not be run: {error}")
         if ran.exited:
@@ -256,11 +304,15 @@ class Pass:
         return self._judged_in_bash(step, ran)
 
     async def _ran(self, text: str) -> Ran:
+        return self._heard(await (await self._bash_up_to_date()).run(text))
+
+    async def _bash_up_to_date(self) -> Bridge:
         bridge = await self._bash()
-        changed = {name: self._variables[name] for name in self._changed if name in self._variables}
-        await bridge.assign(changed, self._exports & self._changed)
-        self._changed.clear()
-        return self._heard(await bridge.run(text))
+        if not bridge.is_busy:
+            changed = {name: self._variables[name] for name in self._changed if name in self._variables}
+            await bridge.assign(changed, self._exports & self._changed)
+            self._changed.clear()
+        return bridge
 
     def _heard(self, ran: Ran) -> Ran:
         self._variables.update(ran.variables)
@@ -283,8 +335,9 @@ class Pass:
         return self._returned(step, ran.rc)
 
     async def _bash(self) -> Bridge:
-        """The running bash, or a new one that has sourced the site's scripts."""
+        """The running bash, or a new one that has sourced the site's scripts; Refused for an offline tree."""
         if self._bridge is None:
+            self._facts.require_running()
             env = {**self._options.env, "PATH": self._options.env.get("PATH", PATH)}
             self._bridge = await Bridge.start(self._names, env, self._answer)
             await self._bridge.assign(self._variables, self._exports)

@@ -5,7 +5,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from refloat_checks.facts import Facts
 from refloat_checks.nhc.deviations import Deviation
@@ -121,6 +121,26 @@ def not_fatal(outcome: NhcOutcome) -> NhcOutcome:
     )
 
 
+class Returned(NamedTuple):
+    """How a function of the site's ended, and what it printed."""
+
+    rc: int
+    output: str
+    timed_out: bool = False
+
+
+class Functions(Protocol):
+    """The functions that the site's scripts define; they live in bash."""
+
+    def knows(self, name: str) -> bool:
+        """Tell whether there is a function of this name."""
+        ...
+
+    async def call(self, argv: Sequence[str], timeout_s: float | None) -> Returned:
+        """Call one; its arguments are data. Raises Transient, or Refused for an offline tree."""
+        ...
+
+
 class Aborted(Exception):
     """In strict mode: the shell would abandon the check here, without a message, and take that for a failure."""
 
@@ -129,8 +149,8 @@ class Aborted(Exception):
 class NhcRun:
     """What the checks of one pass share. `variables` are NHC's, with its defaults, as the configuration left them.
 
-    `environment` holds those that it exports, for the commands that are run. `strict` gives NHC's own answer also where
-    it hides a fault.
+    `environment` holds those that it exports, for the commands that are run, and `functions` the site's own. `strict`
+    gives NHC's own answer also where it hides a fault.
     """
 
     facts: Facts
@@ -139,6 +159,7 @@ class NhcRun:
     strict: bool = False
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = field(default_factory=dict)
+    functions: Functions | None = None
 
     def variable(self, name: str, default: str = "") -> str:
         """Give a variable's value; the default if it is empty or not set, as `${NAME:-default}` does."""

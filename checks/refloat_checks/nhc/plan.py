@@ -42,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of a pass, the site's scripts, and the names of functions that those define."""
+    """The steps of a pass, the site's scripts, and the names of functions that either defines."""
 
     steps: tuple[Step, ...]
     scripts: tuple[str, ...] = ()
@@ -70,10 +70,11 @@ def make(
     Unless `strict`, a last line without a line's end counts, and a carriage return at a line's end does not.
     """
     site = {path: code for path, code in scripts.items() if path.rpartition("/")[2] not in SHIPPED}
-    functions = frozenset(found[1] or found[2] for code in site.values() for found in _FUNCTION.finditer(code))
     text = text if strict else unbroken(text)
     chosen, aborted = _chosen(text, host, strict=strict)
     steps = [_step(line, problem, is_native) for line, problem in chosen]
+    code = (*site.values(), *(step.text for step in steps))
+    functions = frozenset(found[1] or found[2] for text in code for found in _FUNCTION.finditer(text))
     names = labels.unique(step.label for step in steps)
     return Plan(
         steps=tuple(Step(s.number, s.text, name, s.command, s.problem) for s, name in zip(steps, names, strict=True)),

@@ -34,6 +34,8 @@ from refloat_contract.words import Status
         {"type": "nfs", "path": "/home"},
         {"type": "resolve", "database": "passwd", "key": "root"},
         {"type": "link", "interface": "lo"},
+        {"type": "command", "argv": ["true"]},
+        {"type": "plugin", "argv": ["true"]},
     ],
     ids=lambda table: table["type"],
 )

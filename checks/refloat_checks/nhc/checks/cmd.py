@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from refloat_checks.nhc.checks.launching import Ended, launch
+from refloat_checks.nhc.checks.launching import TERMINATED, Ended, launch
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
@@ -113,6 +113,15 @@ def _too_long(wanted: Wanted, run: NhcRun) -> NhcOutcome | None:
     return None
 
 
+async def _ended(argv: Sequence[str], wanted: Wanted, run: NhcRun) -> Ended:
+    """Run a program, or a function of the site's scripts: NHC runs both in its own shell."""
+    timeout_s = float(whole(wanted.timeout, "time-out", strict=False) or 0) or None
+    if run.functions is None or not run.functions.knows(argv[0]):
+        return await launch(argv, run, timeout_s)
+    done = await run.functions.call(argv, timeout_s)
+    return Ended(TERMINATED if done.timed_out else done.rc, done.output, timed_out=done.timed_out)
+
+
 async def run_output(name: str, words: Sequence[str], run: NhcRun) -> tuple[NhcOutcome, Ended]:
     """Run a command as check_cmd_output does, under another check's name."""
     nothing = Ended(0, "")
@@ -123,7 +132,7 @@ async def run_output(name: str, words: Sequence[str], run: NhcRun) -> tuple[NhcO
     too_long = _too_long(wanted, run)
     if too_long is not None:
         return too_long, nothing
-    done = await launch(wanted.argv, run, float(whole(wanted.timeout, "time-out", strict=False) or 0) or None)
+    done = await _ended(wanted.argv, wanted, run)
     return judge_output(done, wanted), done
 
 
@@ -151,7 +160,7 @@ async def _status(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         # The shell has nothing to do, and does it.
         return judge_status(Ended(0, ""), wanted)
     argv = ("/bin/bash", "-c", '"$@"', "bash", *wanted.argv) if wanted.argv[0] in _BUILTINS else wanted.argv
-    done = await launch(argv, run, float(whole(wanted.timeout, "time-out", strict=False) or 0) or None)
+    done = await _ended(argv, wanted, run)
     if run.strict and done.timed_out:
         done = Ended(_ALARM, "", timed_out=True)
     return judge_status(done, wanted)

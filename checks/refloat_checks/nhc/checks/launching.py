@@ -17,7 +17,7 @@ OUTPUT_CAP_BYTES: Final = 1 << 20
 DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
 _NOT_EXECUTABLE: Final = 126
 _SIGNALLED: Final = 128
-_TERMINATED: Final = 143
+TERMINATED: Final = 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,16 @@ class Ended:
 
 
 async def launch(argv: Sequence[str], run: NhcRun, timeout_s: float | None = None) -> Ended:
-    """Run a program to its end, or to the end of its time; a program that is not there is the shell's 127."""
+    """Run a program to its end, or to the end of its time; a program that is not there is the shell's 127.
+
+    Raises Refused for an offline tree: no program is run there.
+    """
+    run.facts.require_running()
     try:
         async with asyncio.timeout(timeout_s):
             done = await commands.run(argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES)
     except TimeoutError:
-        return Ended(_TERMINATED, "", timed_out=True)
+        return Ended(TERMINATED, "", timed_out=True)
     except Refused as error:
         rc = _NOT_EXECUTABLE if "ermission denied" in str(error) else NOT_FOUND
         return Ended(rc, "", str(error))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from refloat_checks import facts
+from refloat_checks import facts, offline
 from refloat_checks.nhc import plan
+from refloat_checks.nhc.checks import cmd
 from refloat_checks.nhc.driver import Deaf, Options, Pass
 from refloat_checks.nhc.findings import PassResult
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, Shell, failed, passed, unknown
@@ -56,6 +57,7 @@ NATIVES = {
     f"check_{look.__name__}": NativeCheck(f"check_{look.__name__}", look)
     for look in (good, bad, shows, hangs, unsure, acts)
 }
+COMMANDS = {each.name: each for each in cmd.CHECKS}
 
 
 @pytest.fixture
@@ -66,9 +68,12 @@ async def run_pass(tmp_path: Path) -> AsyncIterator[RunPass]:
     async def run(text: str, listener: Heard | None = None, **options: object) -> PassResult:
         options.setdefault("variables", {"HOSTNAME": "n1", "NHC_CHECK_ALL": "1"})
         scripts = await asyncio.to_thread(read_scripts, tmp_path)
-        planned = plan.make(text, "n1", scripts, NATIVES.__contains__, strict=bool(options.get("strict")))
+        natives = NATIVES | COMMANDS
+        planned = plan.make(text, "n1", scripts, natives.__contains__, strict=bool(options.get("strict")))
+        root = options.pop("root", None)
+        looked_at = source() if root is None else offline.source(Path(str(root)), pool)()
         made = Options(**options)  # type: ignore[arg-type]
-        return await Pass(planned, source(), NATIVES.get, tuple(NATIVES), made, listener or Heard()).run()
+        return await Pass(planned, looked_at, natives.get, tuple(natives), made, listener or Heard()).run()
 
     SEEN.clear()
     yield run
@@ -260,3 +265,89 @@ async def test_nothing_that_bash_started_outlives_the_pass(run_pass: RunPass, tm
     stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
 
     await eventually(lambda: not stat.exists() or " Z " in stat.read_text())
+
+
+FUNCTIONS = """\
+says() { echo "$# $1"; echo of stderr >&2; mcheck n1 'n*' && echo asked; LATE=1; return 3; }
+sleeps() { echo begun; sleep 60; echo ended; }
+asks_and_sleeps() { mcheck n1 'n*'; sleep 60; }
+dies() { die 4 "not for the node"; }
+goes() { sleep 1234.6 & echo $! > "$1"; }
+calls() { check_cmd_output -m '3 a' -r 3 says a b c && check_cmd_status -r 4 dies; }
+nests() { check_cmd_status -r 3 says; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("check_cmd_output -r 3 -m '2 a;$(id)' -m asked says 'a;$(id)' '*'", ""),
+        ("check_cmd_output -r 3 -m '!of stderr' -e 'says x'", ""),
+        ("check_cmd_status says", 'check_cmd_status:  3 returned by "says".'),
+        ("check_cmd_status -r 4 dies", ""),
+        ("check_cmd_dmesg -r 3 -e 'says x' -m '1 x'", ""),
+        ("calls", ""),
+        ("check_cmd_status nests", ""),
+        ("check_cmd_status -t 1 sleeps", 'check_cmd_status:  TIMEOUT after 1s for "sleeps"; subprocess terminated.'),
+        ("check_cmd_status here", 'check_cmd_status:  6 returned by "here".'),
+    ],
+)
+async def test_functions_of_the_site_are_commands_too(
+    run_pass: RunPass, tmp_path: Path, line: str, message: str
+) -> None:
+    (tmp_path / "site.nhc").write_text(FUNCTIONS)
+    heard = Heard()
+
+    result = await run_pass(f"* || here() {{ return 6; }}\n* || {line}\n* || check_shows LATE\n", heard)
+
+    assert [finding.message for finding in result.findings] == ["", message, "check_shows:  unset"]
+    assert set(heard.lines) <= {"of stderr", "not for the node"}
+
+
+async def test_a_function_that_is_killed_amid_a_question_costs_the_next_line_nothing(
+    run_pass: RunPass, tmp_path: Path
+) -> None:
+    (tmp_path / "site.nhc").write_text(FUNCTIONS)
+
+    result = await run_pass("* || check_cmd_status -t 1 asks_and_sleeps\n* || check_cmd_status -r 3 says\n")
+
+    assert [finding.status for finding in result.findings] == [Status.FAILED, Status.OK]
+
+
+async def test_what_a_function_leaves_behind_is_killed(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "site.nhc").write_text(FUNCTIONS)
+    assert (await run_pass(f"* || check_cmd_status goes {tmp_path}/pid\n")).verdict.is_good
+
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    await eventually(lambda: not stat.exists() or " Z " in stat.read_text())
+
+
+async def test_exports_reach_the_commands_of_checks(run_pass: RunPass) -> None:
+    result = await run_pass("* || export SITE=hpc\n* || check_cmd_output -m SITE=hpc env\n")
+
+    assert result.verdict.is_good
+
+
+async def test_for_an_offline_tree_nothing_is_executed(
+    run_pass: RunPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: object, **keywords: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    (tmp_path / "site.nhc").write_text("touch /should/not/be/sourced\nLIMIT=3\n" + FUNCTIONS)
+    lines = ["check_cmd_status true", "check_cmd_status says", "says x", "[[ -e / ]] || die 1 x", "check_good"]
+
+    result = await run_pass("".join(f"* || {line}\n" for line in lines), root=tmp_path)
+
+    assert [finding.status for finding in result.findings] == [Status.UNKNOWN] * 4 + [Status.OK]
+    assert all("only a running system" in finding.message for finding in result.findings[:4])
+
+
+async def test_lines_that_go_by_hardware_are_unknown_where_it_cannot_be_told(run_pass: RunPass, tmp_path: Path) -> None:
+    text = "* || LIMIT=$((2*HW_CORES))\n* || check_good $LIMIT\n* || check_good $HW_RAM_TOTAL\n* || check_good x\n"
+
+    result = await run_pass(text, root=tmp_path)
+
+    assert [finding.status for finding in result.findings] == [Status.UNKNOWN, Status.UNKNOWN, Status.OK]
+    assert SEEN == [["x"]]
