@@ -6,17 +6,18 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
+from refloat_checks import titles
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import matches
-from refloat_checks.nhc.match_string import MatchString
+from refloat_checks.nhc.match_string import Glob, MatchString
 from refloat_checks.proc import Process
+from refloat_checks.titles import Fits
 
 _COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)
 
 
 class ProcessLimits(Limits):
-    """Which process must run; what is given of `process`, `argv0`, `pattern` and `user` must all fit.
+    """Which process must run; what is given of `process`, `argv0`, `pattern`, `contains` and `user` must all fit.
 
     ```toml
     [[check]]
@@ -34,14 +35,17 @@ class ProcessLimits(Limits):
     pattern: MatchString | None = Field(
         None, description="Match string for its whole command line, as in `*-Dname=x*`."
     )
+    contains: Glob | None = Field(
+        None, description="Glob that stands somewhere in its command line, as in `java*-Dname=x`."
+    )
     user: str | None = Field(None, description="Its owner, by name or number. Without it anybody's process counts.")
     min_count: int = Field(1, ge=0, description="Least number of such processes.")
     max_count: int | None = Field(None, ge=0, description="Largest number of such processes; 0: none may run.")
 
     @model_validator(mode="after")
     def _names_something(self) -> Self:
-        if self.process is None and self.argv0 is None and self.pattern is None:
-            raise ValueError("one of the keys process, argv0 or pattern must say which process is meant")
+        if not any((self.process, self.argv0, self.pattern, self.contains)):
+            raise ValueError("one of the keys process, argv0, pattern or contains must say which process is meant")
         if self.max_count is not None and self.max_count < self.min_count:
             raise ValueError("max_count must not be less than min_count (to forbid a process: min_count = 0)")
         return self
@@ -49,7 +53,8 @@ class ProcessLimits(Limits):
 
 def judge(processes: Iterable[Process], limits: ProcessLimits, uid: int | None, name: str) -> Finding:
     """Count the processes that fit; `uid` is the number of `limits.user`, None if any owner will do."""
-    count = sum(1 for process in processes if _fits(process, limits, uid))
+    tests = _tests(limits)
+    count = sum(1 for process in processes if _fits(process, limits, uid, tests))
     what = _what(limits)
     if count < limits.min_count:
         least = f" ({count} of at least {limits.min_count})" if limits.min_count > 1 else ""
@@ -59,17 +64,23 @@ def judge(processes: Iterable[Process], limits: ProcessLimits, uid: int | None, 
     return passed(name, f"{what} is running" if count else f"{what} is not running, as it should be", processes=count)
 
 
-def _fits(process: Process, limits: ProcessLimits, uid: int | None) -> bool:
+def _tests(limits: ProcessLimits) -> list[Fits]:
+    given = ((limits.argv0, titles.by_word), (limits.pattern, titles.by_line), (limits.contains, titles.by_part))
+    return [make(pattern) for pattern, make in given if pattern is not None]
+
+
+def _fits(process: Process, limits: ProcessLimits, uid: int | None, tests: Iterable[Fits]) -> bool:
     return (
         process.is_alive
         and (uid is None or process.uid == uid)
         and (limits.process is None or _is_named(process, limits.process))
-        and (limits.argv0 is None or matches(limits.argv0, process.argv0))
-        and (limits.pattern is None or matches(limits.pattern, process.cmdline))
+        and all(fits(process.cmdline) for fits in tests)
     )
 
 
 def _is_named(process: Process, wanted: str) -> bool:
+    if titles.is_session(process.cmdline, wanted):
+        return False
     if process.comm == wanted:
         return True
     # Daemons that rewrite their title put a colon behind their name, and all of it into the first word:
@@ -86,7 +97,7 @@ def _program(word: str) -> str:
 
 
 def _what(limits: ProcessLimits) -> str:
-    what = limits.process or limits.argv0 or limits.pattern or ""
+    what = limits.process or limits.argv0 or limits.pattern or limits.contains or ""
     return f"{what} (of {limits.user})" if limits.user else what
 
 

@@ -40,6 +40,9 @@ TABLE = (
         ({"pattern": "*slurmd*"}, 2),
         ({"pattern": "*slurmd*", "user": "root"}, 1),
         ({"process": "init"}, 1),
+        ({"contains": "slurmd"}, 2),
+        ({"contains": "bash*-c"}, 1),
+        ({"contains": "-D", "argv0": "*/slurmd"}, 1),
     ],
 )
 def test_processes_are_found_by_name_and_title(limits: dict[str, Any], count: int) -> None:
@@ -68,10 +71,18 @@ def test_processes_are_counted(limits: dict[str, Any], status: Status, message: 
     assert (finding.status, finding.message) == (status, message)
 
 
-@pytest.mark.parametrize("limits", [{}, {"user": "root"}, {"process": "x", "max_count": 0}])
+@pytest.mark.parametrize("limits", [{}, {"user": "root"}, {"process": "x", "max_count": 0}, {"contains": "[[.ab.]]"}])
 def test_limits_that_mean_nothing_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ProcessLimits(**limits)
+
+
+def test_a_session_of_sshd_is_not_the_daemon() -> None:
+    session = Process(20, 10, 0, "S", "sshd", ("sshd: alice [priv]",))
+
+    finding = judge([session], ProcessLimits(process="sshd"), None, "p")
+
+    assert finding.status is Status.FAILED
 
 
 async def test_the_given_process_table_is_looked_at(facts: Facts, add_process: Callable[..., None]) -> None:

@@ -4,11 +4,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from refloat_checks import process_table
-from refloat_checks.nhc import globs
+from refloat_checks import process_table, titles
 from refloat_checks.nhc.checks.owners import Owned, owned
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.language import matcher
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
 
 _DAEMON: Final = "check_ps_daemon"
@@ -32,7 +30,7 @@ def _owned_by(owner: str) -> str:
 async def _find(words: Sequence[str], run: NhcRun, owner_pattern: str) -> tuple[str, str, tuple[Owned, ...]]:
     command, owner, arguments = [*words, "", "", ""][:3]
     command = f"{command} {arguments}" if arguments else command
-    fits = matcher(globs.parse(command), anywhere=True)
+    fits = titles.by_part(command)
     # Nothing in it can be found nowhere: so says the shell, which has nothing to replace.
     found = [each for each in await process_table.titles(run.facts) if command and fits(each.title)]
     if not owner:

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from refloat_checks import process_table
+from refloat_checks import process_table, titles
 from refloat_checks.nhc.checks.options import getopts
 from refloat_checks.nhc.checks.owners import Owned, owned, owner_named
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import compiled, matches
 from refloat_checks.nhc.native import (
     PASSED,
     Action,
@@ -95,31 +94,13 @@ def read_words(words: Sequence[str], *, strict: bool = False, is_test: bool = Fa
     )
 
 
-def candidates(titles: Iterable[Title], service: Service) -> tuple[Title, ...]:
+def candidates(found: Iterable[Title], service: Service) -> tuple[Title, ...]:
     """Find the processes whose title fits."""
-    fits = compiled(service.pattern)
     if service.whole_line:
-        return tuple(each for each in titles if fits(each.title))
-    found = []
-    known: dict[str, bool] = {}  # of a thousand processes many have the same first word
-    for each in titles:
-        word = each.title.partition(" ")[0]
-        if word not in known:
-            known[word] = fits(word)
-        if known[word] or (service.any_title and word.endswith(":") and _is_titled(each, service)):
-            found.append(each)
-    return tuple(found)
-
-
-def _is_titled(process: Title, service: Service) -> bool:
-    """Tell whether a title such as `sshd: /usr/sbin/sshd -D [listener]` is the service's.
-
-    The first word is then its name with a colon. But `sshd: alice [priv]` is one session, and not the service.
-    """
-    name, _, rest = process.title.partition(": ")
-    if not matches(service.pattern, name):
-        return False
-    return service.daemon != "sshd" or rest.startswith("/") or "[listener]" in rest
+        fits = titles.by_line(service.pattern)
+    else:
+        fits = titles.by_word(service.pattern, service.daemon if service.any_title else "")
+    return tuple(each for each in found if fits(each.title))
 
 
 def judge(found: Sequence[Owned], service: Service) -> NhcOutcome:
