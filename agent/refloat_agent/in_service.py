@@ -88,10 +88,10 @@ def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
 
 def _note_checks(state: State, seen: Observation, policy: Policy) -> State:
     """Record which checks began and ceased to fail since the last decision."""
-    if seen.health.verdict is Verdict.UNKNOWN or seen.health.failing == state.failing:
-        return state
     before = {failure.check for failure in state.failing}
     now = {failure.check for failure in seen.health.failing}
+    if seen.health.verdict is Verdict.UNKNOWN or before == now:
+        return state
     dismissed = {each.check: f"{each.check}: {each.message}" for each in seen.health.dismissed}
     for failure in seen.health.failing:
         if failure.check not in before:
@@ -247,7 +247,11 @@ def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decisi
 
 
 def _health_line(health: HealthFacts, policy: Policy) -> str:
-    return reasons.write_health([(f.check, f.message) for f in health.failing], policy.dialect.health_prefix)
+    return reasons.write_health(_failures(health), policy.dialect.health_prefix)
+
+
+def _failures(health: HealthFacts) -> list[tuple[str, str]]:
+    return [(failure.check, failure.message) for failure in health.failing]
 
 
 def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
@@ -302,7 +306,7 @@ def _not_up(seen: Observation) -> str | None:
 def _keep_reason_true(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     line = _health_line(seen.health, policy)
     # A load that is 98 now and 99 in a minute is no news; each write adds a node event to slurmctld's log.
-    if reasons.says_the_same(line, view.reason):
+    if reasons.is_health(_failures(seen.health), view.reason, policy.dialect.health_prefix):
         return Decision(state, (), line)
     if seen.now_s < state.health_retry_s:
         return Decision(state, (), line, again_s=state.health_retry_s)

@@ -24,10 +24,21 @@ class Severity(StrEnum):
 
 
 class When(StrEnum):
-    """When a check is looked at: on its interval and before a resume, or only before a resume."""
+    """When a check is looked at."""
 
-    ALWAYS = "always"
-    RESUME = "resume"
+    ALWAYS = "always"  # on its interval, and before a resume
+    IDLE = "idle"  # on its interval, while the node is in no job's hands
+    RESUME = "resume"  # before the node goes back to service
+    BOOT = "boot"  # from the agent's start until it has passed once, and before a resume
+
+
+class Profile(StrEnum):
+    """On which occasions, beside its interval, a check is asked for."""
+
+    PROLOG = "prolog"
+    EPILOG = "epilog"
+    BOOT = "boot"
+    IMAGE = "image"
 
 
 class Limits(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
-from refloat_checks.api import Finding, Limits, Severity, When
+from refloat_checks.api import Finding, Limits, Profile, Severity, When
 from refloat_checks.facts import Facts
 from refloat_contract.errors import Misconfigured
 
@@ -84,6 +84,8 @@ class _Shipped(Mapping[str, Kind]):
 
 
 KINDS: Final[Mapping[str, Kind]] = _Shipped()
+# What they look at is in the files of an image, too.
+_OF_A_TREE: Final = frozenset({"file", "package"})
 
 
 class CheckSpec(BaseModel):
@@ -102,9 +104,45 @@ class CheckSpec(BaseModel):
     interval_s: float = Field(60.0, gt=0, description="How often it is looked at, aligned to the wall clock.")
     fail_after: int = Field(1, ge=1, description="So many FAILED in a row make the node unhealthy.")
     pass_after: int = Field(1, ge=1, description="So many OK in a row make it healthy again.")
+    flap_limit: int = Field(
+        0,
+        ge=0,
+        description="So many changes between unhealthy and healthy within `flap_window_s` are flapping; 0: never.",
+    )
+    flap_window_s: float = Field(3600.0, gt=0, description="See `flap_limit`.")
+    flap_pass_s: float = Field(
+        300.0, gt=0, description="A check that flaps must pass for so long to be believed; doubles with each failure."
+    )
+    flap_pass_most_s: float = Field(86400.0, gt=0, description="Where that doubling ends.")
+    sticky: bool = Field(
+        default=False, description="A failure stays until the node boots, or `refloat check clear` takes it away."
+    )
     severity: Severity = Field(Severity.DRAIN, description='`"drain"`, or `"warn"`: reported, but never drains.')
-    when: When = Field(When.ALWAYS, description='`"always"`, or `"resume"`: only before the node goes back to service.')
+    when: When = Field(
+        When.ALWAYS,
+        description='`"always"`: on its interval and before a resume; `"idle"`: on its interval while no job is on the '
+        'node, and stopped when one comes; `"resume"`: only before the node goes back to service; `"boot"`: from the '
+        "agent's start until it has passed once, and before a resume.",
+    )
+    profiles: tuple[Profile, ...] | None = Field(
+        None,
+        description='Which `refloat check --profile` ask for it: `"prolog"`, `"epilog"`, `"boot"`, `"image"`. Not '
+        "given: prolog and epilog if it is looked at always; boot unless it is for an idle node; image if it needs no "
+        "running system.",
+    )
     enabled: bool = Field(default=True, description="false: not looked at, as if it were not there.")
+
+    def is_in(self, profile: Profile) -> bool:
+        """Whether a profile asks for this check."""
+        if self.profiles is not None:
+            return profile in self.profiles
+        match profile:
+            case Profile.PROLOG | Profile.EPILOG:
+                return self.when is When.ALWAYS
+            case Profile.BOOT:
+                return self.when is not When.IDLE
+            case Profile.IMAGE:
+                return self.kind in _OF_A_TREE
 
 
 _OWN_KEYS: Final = frozenset(CheckSpec.model_fields) - {"kind", "limits"} | {"type"}

@@ -82,24 +82,28 @@ class Runner:
         log.debug("check_ran", check=spec.name, status=finding.status.value, message=finding.message)
         return Result(finding, ended_s, ended_s - started_s)
 
-    def due(self, now_s: float) -> tuple[str, ...]:
-        """Name the checks whose interval has begun since they were last named here; at first all of them.
+    def due(self, now_s: float, done: Collection[str] = ()) -> tuple[str, ...]:
+        """Name the checks whose interval has begun since they were last named here, but for those that are done.
 
-        Intervals are counted from the epoch of the wall clock, so that all nodes look at the same moment: a parallel
-        job is disturbed on all its nodes at once, not on one after the other. A clock that was set names them again.
+        At first all of them. Intervals are counted from the epoch of the wall clock, so that all nodes look at the same
+        moment: a parallel job is disturbed on all its nodes at once, not on one after the other. A clock that was set
+        names them again.
         """
         names = []
-        for spec, _ in self._looks.values():
+        for spec in self._recurring(done):
             slot = math.floor(now_s / spec.interval_s)
-            if spec.when is When.ALWAYS and self._slots.get(spec.name) != slot:
+            if self._slots.get(spec.name) != slot:
                 self._slots[spec.name] = slot
                 names.append(spec.name)
         return tuple(names)
 
-    def next_due(self, now_s: float) -> float | None:
+    def next_due(self, now_s: float, done: Collection[str] = ()) -> float | None:
         """Tell when (wall clock) the next interval begins; None if no check is ever due by itself."""
-        intervals = {spec.interval_s for spec, _ in self._looks.values() if spec.when is When.ALWAYS}
+        intervals = {spec.interval_s for spec in self._recurring(done)}
         return min(((math.floor(now_s / each) + 1) * each for each in intervals), default=None)
+
+    def _recurring(self, done: Collection[str]) -> Iterable[CheckSpec]:
+        return (spec for spec, _ in self._looks.values() if spec.when is not When.RESUME and spec.name not in done)
 
 
 @contextlib.asynccontextmanager

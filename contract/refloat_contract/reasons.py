@@ -8,7 +8,7 @@ may still show an old one.
     trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
     progress   rebooting refloat=<cycle> boot=<8 hex of the old boot id> image=<wanted> wave=<id> was: <prior reason>
     hold       refloat-hold: <one sentence> refloat=<cycle>
-    health     refloat: <check>: <message>           (also NHC: ... where a site adopts NHC's drains)
+    health     refloat: <check>: <message> (+2 more) (also NHC: ... where a site adopts NHC's drains)
 """
 
 import re
@@ -23,6 +23,7 @@ HOLD_WORD: Final = "refloat-hold:"
 _PRIOR: Final = " was: "
 _OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
 _SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
+_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 # `scontrol reboot` marks its own operations: by default with this text, and always by appending what happened.
 _SLURM_REBOOT = re.compile(r"^Reboot ASAP\b| : reboot (?:requested|issued|complete|timed out)")
 
@@ -206,9 +207,9 @@ def write_hold(sentence: str, cycle: str) -> str:
 
 
 def write_health(failures: Sequence[tuple[str, str]], prefix: str = "refloat:") -> str:
-    """The reason of a node that failed checks: the first failure, and how many more there are."""
+    """The reason of a node that failed checks, worst first: the first failure, and how many more there are."""
     check, message = failures[0]
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    more = f" (+{len(failures) - 1} more)" if len(failures) > 1 else ""
     return f"{prefix} {one_line(f'{check}: {message}')}{more}"
 
 
@@ -220,6 +221,20 @@ def short_boot(boot_id: str) -> str:
 def is_same(one: str, other: str) -> bool:
     """Whether two reasons are the same but for what slurmctld appended."""
     return _without_suffix(one) == _without_suffix(other)
+
+
+def is_health(failures: Sequence[tuple[str, str]], reason: str, prefix: str = "refloat:") -> bool:
+    """Whether a reason tells of these failures already; the figures within the message may differ."""
+    head = f"{prefix} {one_line(failures[0][0])}:"
+    wanted = write_health(failures, prefix)
+    if not (wanted.startswith(head) and reason.startswith(head)):
+        return is_same(wanted, reason)
+    return _without_figures(wanted.removeprefix(head)) == _without_figures(reason.removeprefix(head))
+
+
+def _without_figures(text: str) -> str:
+    message, more, count = _without_suffix(text).rpartition(" (+")
+    return _FIGURE.sub("0", message) + more + count if more else _FIGURE.sub("0", count)
 
 
 def _joined(word: str, **options: str) -> str:

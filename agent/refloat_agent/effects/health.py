@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from refloat_agent import health
-from refloat_agent.health import Gate, Tracks
+from refloat_agent.health import Flapping, Gate, Tracks
 from refloat_agent.observation import HealthFacts
 from refloat_agent.ports import Clock
-from refloat_checks.api import Result, Severity, When
+from refloat_checks.api import Result, Severity
 from refloat_checks.nhc import live
 from refloat_checks.registry import CheckSpec
 from refloat_checks.runner import Runner
@@ -34,7 +34,9 @@ def gate_of(spec: CheckSpec) -> Gate:
         fail_after=spec.fail_after,
         pass_after=spec.pass_after,
         gates=spec.severity is Severity.DRAIN,
-        always=spec.when is When.ALWAYS,
+        when=spec.when,
+        sticky=spec.sticky,
+        flapping=Flapping(spec.flap_limit, spec.flap_window_s, spec.flap_pass_s, spec.flap_pass_most_s),
     )
 
 

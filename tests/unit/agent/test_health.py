@@ -5,7 +5,7 @@ from refloat_agent import health
 from refloat_agent.evidence import not_passed
 from refloat_agent.health import NOTHING, Gate, fold, judge
 from refloat_agent.observation import HealthFacts
-from refloat_checks.api import Finding, Result
+from refloat_checks.api import Finding, Result, When
 from refloat_contract.words import Status, Verdict
 
 OK, FAILED, UNKNOWN = Status.OK, Status.FAILED, Status.UNKNOWN
@@ -35,7 +35,7 @@ def _judge(gate: Gate, *statuses: Status) -> HealthFacts:
         (Gate("a", pass_after=2), (FAILED, OK), Verdict.UNHEALTHY),
         (Gate("a", pass_after=2), (FAILED, OK, OK), Verdict.HEALTHY),
         (Gate("a", gates=False), (FAILED,), Verdict.HEALTHY),
-        (Gate("a", always=False), (FAILED,), Verdict.HEALTHY),
+        (Gate("a", when=When.RESUME), (FAILED,), Verdict.HEALTHY),
     ],
 )
 def test_findings_over_time_become_a_verdict(gate: Gate, statuses: tuple[Status, ...], verdict: Verdict) -> None:
@@ -50,7 +50,7 @@ def test_damping_keeps_a_node_in_service_but_never_puts_one_back() -> None:
 
 
 def test_a_check_that_is_only_run_for_a_resume_must_have_passed_for_one() -> None:
-    gates = [Gate("a"), Gate("b", always=False)]
+    gates = [Gate("a"), Gate("b", when=When.RESUME)]
     tracks = fold(NOTHING, gates[0], Result(Finding("a", OK, ""), 5.0, 0.1))
 
     assert judge(tracks, gates).verdict is Verdict.HEALTHY

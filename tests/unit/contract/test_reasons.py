@@ -121,7 +121,26 @@ def test_one_line_is_one_short_printable_line(text: str, limit: int) -> None:
 
 
 def test_a_health_reason_names_the_first_failure_and_counts_the_rest() -> None:
-    assert reasons.write_health([("a", "x"), ("b", "y"), ("c", "z")]) == "refloat: a: x (and 2 more)"
+    assert reasons.write_health([("a", "x"), ("b", "y"), ("c", "z")]) == "refloat: a: x (+2 more)"
+
+
+@pytest.mark.parametrize(
+    ("failures", "reason", "same"),
+    [
+        ([("load", "98.5 (limit 64)")], "refloat: load: 99 (limit 64) : Not responding", True),
+        ([("load", "98.5 (limit 64)")], "refloat: load: 98.5 (limit 64) (+1 more)", False),
+        ([("a", "x"), ("b", "y")], "refloat: a: x (+1 more)", True),
+        ([("a", "x"), ("b", "y")], "refloat: a: x (+2 more)", False),
+        ([("eth1", "down")], "refloat: eth0: down", False),
+        ([("eth1", "down")], "refloat: eth1: gone", False),
+        ([("a", "x")], "NHC: a: x", False),
+        ([('a"b', "x")], "refloat: a'b: x", True),
+    ],
+)
+def test_a_health_reason_is_news_when_what_fails_changes_and_not_when_a_figure_does(
+    failures: list[tuple[str, str]], reason: str, *, same: bool
+) -> None:
+    assert reasons.is_health(failures, reason) is same
 
 
 @pytest.mark.parametrize("text", ["", "-x", "a b", "a;b", "$(x)", "`x`", "a'b", "a" * 129, "a\n"])
