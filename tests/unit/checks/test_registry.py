@@ -56,7 +56,7 @@ def test_a_fault_names_the_check_the_key_and_the_nearest_known_one(change: dict[
         ({"name": "x", "type": "mount"}, "check 'x': the key 'path' is missing"),
         ({"name": "x", "path": "/"}, "check 'x': the key 'type' is missing (one of: mount, filesystem, process,"),
         ({"type": "mount", "path": "/"}, "check number 1 (without a name): the key 'name' is missing"),
-        ({"name": "x", "type": "process"}, "check 'x': one of the keys process, argv0 or pattern must say which"),
+        ({"name": "x", "type": "process"}, "check 'x': one of the keys process, argv0, pattern or contains must"),
         (
             {"name": "x", "type": "filesystem", "path": "/", "min_free": "lots"},
             "check 'x': min_free = 'lots': 'lots' is",
