@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""check_net_ping: that hosts answer, asked by a socket of our own, or by ping(8) where the kernel gives us none."""
+"""check_net_ping: that hosts answer, asked by a socket of our own; by ping(8) only where the kernel gives us none."""
 
 import socket
 from collections.abc import Sequence
