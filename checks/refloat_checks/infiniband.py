@@ -9,16 +9,15 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from refloat_checks import sysfs
+from refloat_checks import hardware, sysfs
 from refloat_checks.api import Finding, Limits, failed
+from refloat_checks.device_names import is_usable
 from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.verdicts import a_few, verdict
 
-_ACTIVE: Final = "ACTIVE"
-_LINK_UP: Final = "LinkUp"
 # The kernel's form: 200 Gb/sec (4X HDR).
 _RATE: Final = re.compile(r"([\d.]+) Gb/sec \((\d+)X")
 CounterName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -44,7 +43,13 @@ class InfinibandLimits(Limits):
         None, ge=1, description="So many of them at least must be active; without it all of them, and at least one."
     )
     min_rate_gbps: float | None = Field(None, gt=0, description="Least rate in Gb/s.")
+    rate_gbps: float | None = Field(
+        None, gt=0, description="Exact rate in Gb/s: ports of another one do not count as active."
+    )
     min_width: int | None = Field(None, gt=0, description="Least number of lanes, as in the 4 of `4X HDR`.")
+    umad: bool = Field(
+        default=False, description="true: the interface through which tools manage ports (`ib_umad`) must be there."
+    )
     max_counters: dict[CounterName, int] = Field(
         default_factory=dict,
         description="Largest values of counters, by the names of their files under `counters` and `hw_counters`. "
@@ -63,10 +68,10 @@ class Port:
     width: int | None
     counters: Mapping[str, int]
 
-    @property
-    def is_active(self) -> bool:
-        """True if data can pass."""
-        return self.state == _ACTIVE and self.phys_state == _LINK_UP
+    def is_active(self, rate_gbps: float | None = None) -> bool:
+        """Tell whether data can pass, at exactly this rate if one is given."""
+        rates = ("" if each is None else f"{each:g}" for each in (self.rate_gbps, rate_gbps))
+        return is_usable(self.state, self.phys_state, *rates)
 
 
 def read(roots: Roots, counters: Iterable[str]) -> tuple[Port, ...]:
@@ -103,7 +108,7 @@ def judge(ports: Iterable[Port], limits: InfinibandLimits, name: str) -> Finding
     meant = [port for port in ports if matches(limits.port, port.name)]
     if not meant:
         return failed(name, f"there is no InfiniBand port {limits.port}", active=0, ports=0)
-    active = [port for port in meant if port.is_active]
+    active = [port for port in meant if port.is_active(limits.rate_gbps)]
     wrong, unread = _of_count(meant, active, limits), []
     for port in active:
         wrong += _of_rate(port, limits) + _of_counters(port, limits)
@@ -121,9 +126,14 @@ def _of_count(meant: list[Port], active: list[Port], limits: InfinibandLimits) -
     least = limits.min_active if limits.min_active is not None else len(meant)
     if len(active) >= least:
         return []
-    idle = [f"{port.name} {port.state} {port.phys_state}" for port in meant if not port.is_active]
+    idle = [_state_of(port, limits) for port in meant if port not in active]
     told = f" ({a_few(idle)})" if idle else ""
     return [f"{len(active)} InfiniBand ports are active (should be {least}){told}"]
+
+
+def _state_of(port: Port, limits: InfinibandLimits) -> str:
+    rate = "" if limits.rate_gbps is None or port.rate_gbps is None else f" {port.rate_gbps:g} Gb/s"
+    return f"{port.name} {port.state} {port.phys_state}{rate}"
 
 
 def _of_rate(port: Port, limits: InfinibandLimits) -> list[str]:
@@ -155,4 +165,6 @@ async def look(facts: Facts, limits: InfinibandLimits, name: str) -> Finding:
     """Read the ports; those who ask for the same counters share what was read."""
     counters = sorted(limits.max_counters)
     source = " ".join(("InfiniBand ports and counters", *counters))
+    if limits.umad and (await hardware.infiniband(facts)).mad_abi == 0:
+        return failed(name, "the interface for tools is not there: is the module ib_umad of these drivers loaded?")
     return judge(await facts.read(source, lambda: read(facts.roots, counters)), limits, name)

@@ -57,6 +57,7 @@ _SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
     "nfs": ("nfs", "NfsLimits"),
     "resolve": ("resolve", "ResolveLimits"),
     "package": ("packages", "PackageLimits"),
+    "cpu": ("cpu", "CpuLimits"),
 }
 
 

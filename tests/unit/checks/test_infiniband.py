@@ -36,6 +36,13 @@ PORTS = (port("mlx5_0:1", downed=3), port("mlx5_1:1", rate=100.0, width=2), port
             Status.FAILED,
             "mlx5_1:1 runs at 100 Gb/s (limit 200 Gb/s)",
         ),
+        (PORTS, {"min_active": 1, "rate_gbps": 200}, Status.OK, "1 of 3 InfiniBand ports are active"),
+        (
+            PORTS[:1],
+            {"min_active": 1, "rate_gbps": 400},
+            Status.FAILED,
+            "0 InfiniBand ports are active (should be 1) (mlx5_0:1 ACTIVE LinkUp 200 Gb/s)",
+        ),
         (PORTS, {"min_active": 2, "min_width": 4}, Status.FAILED, "mlx5_1:1 runs on 2 lanes (limit 4)"),
         (PORTS, {"min_active": 1, "max_counters": {"link_downed": 3}}, Status.OK, "2 of 3 InfiniBand ports are active"),
         (
@@ -83,3 +90,17 @@ async def test_the_given_sys_is_read(facts: Facts, add_sys: Callable[[dict[str, 
         "link_downed": 7,
         "out_of_sequence": 9,
     }
+
+
+async def test_the_interface_for_tools_must_be_there_if_asked_for(
+    facts: Facts, add_sys: Callable[[dict[str, str]], None]
+) -> None:
+    place = "class/infiniband/mlx5_0/ports/1"
+    add_sys(
+        {f"{place}/state": "4: ACTIVE\n", f"{place}/phys_state": "5: LinkUp\n", f"{place}/rate": "200 Gb/sec (4X)\n"}
+    )
+
+    finding = await look(facts, InfinibandLimits(umad=True), "i")
+
+    assert (finding.status, "ib_umad" in finding.message) == (Status.FAILED, True)
+    assert (await look(facts, InfinibandLimits(), "i")).status is Status.OK

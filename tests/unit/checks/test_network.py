@@ -54,3 +54,32 @@ async def test_the_given_sys_is_looked_at(facts: Facts) -> None:
     (facts.roots.sys / "class" / "net" / "ib0" / "operstate").write_text("up\n")
 
     assert (await look(facts, LinkLimits(interface="ib0"), "l")).status is Status.OK
+
+
+@pytest.fixture
+def two_links(facts: Facts) -> Facts:
+    (facts.roots.proc / "net").mkdir()
+    (facts.roots.proc / "net" / "dev").write_text("Inter-| Receive\n face |bytes\n  ib0: 1 2\n  ib1: 1 2\n  lo: 0 0\n")
+    for name, state in (("ib0", "up"), ("ib1", "down")):
+        (facts.roots.sys / "class" / "net" / name).mkdir()
+        (facts.roots.sys / "class" / "net" / name / "operstate").write_text(f"{state}\n")
+    (facts.roots.proc / "modules").write_text("gm 1 0 - Live 0x0\n")
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "message"),
+    [
+        ({"interface": "ib*"}, Status.FAILED, "link ib1 is down (should be up)"),
+        ({"interface": "ib*", "up": False}, Status.OK, "link ib0 is up, link ib1 is down"),
+        ({"interface": "ib?0"}, Status.FAILED, "there is no link ib?0"),
+        ({"interface": "ib[0]", "module": "gm"}, Status.OK, "link ib0 is up"),
+        ({"interface": "ib0", "module": "mx"}, Status.FAILED, "the module mx of link ib0 is not loaded"),
+    ],
+)
+async def test_links_are_found_by_a_glob(
+    two_links: Facts, limits: dict[str, Any], status: Status, message: str
+) -> None:
+    finding = await look(two_links, LinkLimits.model_validate(limits), "l")
+
+    assert (finding.status, finding.message) == (status, message)

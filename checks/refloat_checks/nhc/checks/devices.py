@@ -2,27 +2,24 @@
 """check_hw_cpuinfo, _ib, _gm, _eth: processors, InfiniBand ports, and network devices that must be there."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from refloat_checks import hardware
+from refloat_checks.cpu_counts import Counts, miscounts
+from refloat_checks.device_names import fitting, is_usable
 from refloat_checks.hardware import Infiniband, Processors
-from refloat_checks.nhc import globs
 from refloat_checks.nhc.checks.numbers import whole
-from refloat_checks.nhc.language import BadPattern, matcher
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
 
-_ACTIVE: Final = ("ACTIVE", "LinkUp")
 _GM_MODULE: Final = "gm"
 
 
 def judge_processors(seen: Processors, words: Sequence[str], name: str, *, strict: bool = False) -> NhcOutcome:
     """Compare the counts of sockets, cores and threads with those given; an empty one is not compared."""
-    counts = (("socket", seen.sockets), ("core", seen.cores), ("thread", seen.threads))
-    for (what, actual), text in zip(counts, words, strict=False):
-        wanted = whole(text, f"{what} count", strict=strict) if text else actual
-        if wanted is not None and wanted != actual:
-            return failed(name, f"Actual CPU {what} count ({actual}) does not match expected ({text}).")
+    for what, text in zip(("socket", "core", "thread"), words, strict=False):
+        wanted = whole(text, f"{what} count", strict=strict) if text else None
+        for wrong in miscounts(seen, Counts(**{f"{what}s": wanted})):
+            return failed(name, f"Actual CPU {what} count ({wrong.seen}) does not match expected ({text}).")
     return PASSED
 
 
@@ -32,8 +29,7 @@ def judge_infiniband(seen: Infiniband, words: Sequence[str], name: str) -> NhcOu
     if seen.mad_abi == 0:
         return failed(name, "Version mismatch between kernel OFED drivers and userspace OFED libraries.")
     for port in seen.ports:
-        fits = rate in {"", port.rate} and device in {"", port.name}
-        if fits and (port.state, port.phys_state) == _ACTIVE:
+        if device in {"", port.name} and is_usable(port.state, port.phys_state, port.rate, rate):
             return PASSED
     which = f" {device}" if device else ""
     how_fast = f" {rate} Gb/sec" if rate else ""
@@ -42,29 +38,16 @@ def judge_infiniband(seen: Infiniband, words: Sequence[str], name: str) -> NhcOu
 
 def judge_device(devices: Sequence[str], device: str, name: str) -> NhcOutcome:
     """Look for a network device; its name is a glob."""
-    if _has(devices, device):
+    if fitting(devices, device):
         return PASSED
     return failed(name, f"Ethernet device {device} not detected.")
 
 
 def judge_myrinet(devices: Sequence[str], modules: Sequence[str], device: str, name: str) -> NhcOutcome:
     """Look for a network device, and the module that drives it."""
-    if _has(devices, device) and _GM_MODULE in modules:
+    if fitting(devices, device) and _GM_MODULE in modules:
         return PASSED
     return failed(name, f"GM device {device} not active, either driver is not loaded, or interface not created.")
-
-
-def _has(devices: Sequence[str], pattern: str) -> bool:
-    return any(glob_matches(pattern, device) for device in devices)
-
-
-@lru_cache(maxsize=256)
-def glob_matches(pattern: str, text: str) -> bool:
-    """Match a bare glob, where NHC compares with one and not with a match string."""
-    try:
-        return matcher(globs.parse(pattern), anywhere=False)(text)
-    except BadPattern:
-        return False
 
 
 async def _processors(words: Sequence[str], run: NhcRun) -> NhcOutcome:

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare the numbers of processors, cores and threads with those that there should be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refloat_checks.hardware import Processors
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many there should be; None: any number."""
+
+    sockets: int | None = None
+    cores: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """What there are too many or too few of (`socket`, `core`, `thread`)."""
+
+    what: str
+    seen: int
+    wanted: int
+
+
+def miscounts(seen: Processors, wanted: Counts) -> Iterator[Miscount]:
+    """Tell which counts differ, from sockets to threads."""
+    for what, count, should_be in (
+        ("socket", seen.sockets, wanted.sockets),
+        ("core", seen.cores, wanted.cores),
+        ("thread", seen.threads, wanted.threads),
+    ):
+        if should_be is not None and count != should_be:
+            yield Miscount(what, count, should_be)
