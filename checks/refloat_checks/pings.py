@@ -50,7 +50,7 @@ class NotAllowed(Refused):
 class IcmpSocket:
     """A socket for ICMP. A raw one hears the replies to everybody's requests: ours have this name and this cookie."""
 
-    socket: socket.socket
+    link: socket.socket
     family: socket.AddressFamily
     is_raw: bool
     identifier: int
@@ -86,7 +86,7 @@ class IcmpSocket:
             reply = reply[(reply[0] & 0xF) * 4 :] if reply else b""
         if len(reply) < _HEADER.size:
             return None
-        kind, _, _, identifier, number = _HEADER.unpack(reply[: _HEADER.size])
+        kind, _, _, identifier, number = (int(each) for each in _HEADER.unpack(reply[: _HEADER.size]))
         ours = not self.is_raw or (
             identifier == self.identifier and reply[_HEADER.size :].startswith(self.cookie[:size])
         )
@@ -95,7 +95,7 @@ class IcmpSocket:
 
 def checksum(message: bytes) -> int:
     """The checksum of the Internet protocols (RFC 1071)."""
-    total = sum(word for (word,) in struct.iter_unpack("!H", message + b"\0" * (len(message) % 2)))
+    total = sum(int(word) for (word,) in struct.iter_unpack("!H", message + b"\0" * (len(message) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -119,9 +119,9 @@ async def ping(family: socket.AddressFamily, host: str, wanted: Ping) -> bool:
         OSError: a request cannot be sent.
     """
     place = IcmpSocket.open(family)
-    with place.socket:
-        place.socket.settimeout(0)
-        _prepare(place.socket, family, wanted)
+    with place.link:
+        place.link.settimeout(0)
+        _prepare(place.link, family, wanted)
         try:
             async with asyncio.timeout(wanted.deadline_s):
                 return await _exchange(place, host, wanted)
@@ -147,7 +147,7 @@ async def _exchange(place: IcmpSocket, host: str, wanted: Ping) -> bool:
     answered: set[int] = set()
     began = loop.time()
     for number in range(wanted.count):
-        await loop.sock_sendto(place.socket, place.request(number, wanted.size), (host, 0))
+        await loop.sock_sendto(place.link, place.request(number, wanted.size), (host, 0))
         is_last = number == wanted.count - 1
         until = None if is_last else began + (number + 1) * wanted.interval_s
         await _listen(place, wanted.size, answered, number + 1, until)
@@ -161,7 +161,7 @@ async def _listen(place: IcmpSocket, size: int, answered: set[int], wanted: int,
     try:
         async with asyncio.timeout_at(until):
             while len(answered) < wanted:
-                number = place.answered(await loop.sock_recv(place.socket, _MOST_BYTES), size)
+                number = place.answered(await loop.sock_recv(place.link, _MOST_BYTES), size)
                 if number is not None:
                     answered.add(number)
                 # However many replies to others there are: the loop has a turn between two of them.

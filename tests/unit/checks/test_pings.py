@@ -41,8 +41,8 @@ async def asked(hosts: list[str]) -> dict[str, Any]:
     kinds = []
     for family in (socket.AF_INET, socket.AF_INET6):
         place = IcmpSocket.open(family)
-        kinds.append(place.socket.type.name)
-        place.socket.close()
+        kinds.append(place.link.type.name)
+        place.link.close()
     found = await asyncio.gather(*(one(host) for host in hosts))
     return {"kinds": kinds, "answers": dict(zip(hosts, found, strict=True))}
 
