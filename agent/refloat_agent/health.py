@@ -179,6 +179,11 @@ def _failure(track: Track, gate: Gate) -> Failure:
     return Failure(check=gate.check, message=message)
 
 
+def told(track: Track, gate: Gate) -> str:
+    """What to say of a check whose damped status is told: its latest message where that says the same."""
+    return _failure(track, gate).message if track.believed is Status.FAILED else track.result.finding.message
+
+
 def _why_not_believed(track: Track, gate: Gate) -> str:
     if gate.sticky:
         return f", but stays until the next boot or 'refloat check clear {gate.check}'"

@@ -133,6 +133,18 @@ class Health(Protocol):
         ...
 
 
+class IdleLeave(Protocol):
+    """Those who count on how many nodes checks for an idle node run at once."""
+
+    async def take(self, check: str) -> str | None:
+        """Ask to begin such a check now; why it may not, or None when it may."""
+        ...
+
+    async def give_back(self, check: str) -> None:
+        """It has ended."""
+        ...
+
+
 class Reporter(Protocol):
     """Those who want to know: the coordinator, and through it the record."""
 
