@@ -4,8 +4,10 @@
 import asyncio
 import contextlib
 import errno
+import math
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +32,19 @@ def is_broken(error: OSError) -> bool:
 
 
 class Unanswered(Transient):
-    """A filesystem did not answer within its deadline, or one that was asked before still has not."""
+    """A filesystem did not answer within its deadline, or one that was asked before still has not.
+
+    ``for_s``: since when nothing of it was answered, in seconds; 0 when it was not even asked.
+    """
+
+    def __init__(self, text: str, for_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.for_s = for_s
+
+
+ASKED_UNTIL: Final[ContextVar[float]] = ContextVar("asked_until", default=math.inf)
+"""Until when (the loop's clock) whoever asks waits for an answer: a probe says that there is none just before that."""
+_LAST_WORD: Final = 0.05  # the share of the time left that is kept for saying so
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,12 @@ class _Lane:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     lost: Helper | None = None
-    asked_s: float = 0.0
+    silent_since_s: float | None = None
+    """When the first probe was asked of those that nothing has answered since."""
+
+    def silence_s(self) -> float:
+        """For how long nothing was answered."""
+        return 0.0 if self.silent_since_s is None else asyncio.get_running_loop().time() - self.silent_since_s
 
 
 class ProbePool:
@@ -200,8 +219,7 @@ class ProbePool:
 
     def state(self) -> PoolState:
         """Count the helpers."""
-        now = asyncio.get_running_loop().time()
-        silent = (Silence(key, now - lane.asked_s) for key, lane in self._lanes.items() if lane.lost is not None)
+        silent = (Silence(key, lane.silence_s()) for key, lane in self._lanes.items() if lane.lost is not None)
         return PoolState(
             helpers=len(self._all),
             idle=len(self._idle),
@@ -226,13 +244,15 @@ class ProbePool:
 
     async def _ask(self, look: str, key: str, deadline_s: float, *arguments: object) -> Any:
         lane = self._lanes.setdefault(key, _Lane())
+        left_s = (1 - _LAST_WORD) * (ASKED_UNTIL.get() - asyncio.get_running_loop().time())
+        deadline_s = min(deadline_s, max(0.0, left_s))
         try:
             async with asyncio.timeout(deadline_s):
                 said = await self._ask_in_lane(look, key, lane, arguments)
         except TimeoutError as error:
-            if lane.lost is None:
-                raise Unanswered(f"{key} was not probed: no probe helper was free for {deadline_s:g} s") from error
-            raise Unanswered(f"{key} did not answer within {deadline_s:g} s") from error
+            if lane.silent_since_s is None:
+                raise Unanswered(f"{key} was not probed: no probe helper was free for {deadline_s:.3g} s") from error
+            raise Unanswered(f"{key} has not answered for {lane.silence_s():.3g} s", lane.silence_s()) from error
         if "errno" in said:
             raise OSError(said["errno"], said["error"])
         return said["value"]
@@ -242,13 +262,15 @@ class ProbePool:
         async with lane.lock:
             self._refuse_if_lost(key, lane)
             async with self._lent(lane) as helper:
-                lane.asked_s = asyncio.get_running_loop().time()
-                return await self._answer_of(helper, helper.ask(look, (self._root, *arguments)))
+                if lane.silent_since_s is None:
+                    lane.silent_since_s = asyncio.get_running_loop().time()
+                said = await self._answer_of(helper, helper.ask(look, (self._root, *arguments)))
+                lane.silent_since_s = None
+                return said
 
     def _refuse_if_lost(self, key: str, lane: _Lane) -> None:
         if lane.lost is not None:
-            for_s = asyncio.get_running_loop().time() - lane.asked_s
-            raise Unanswered(f"{key} has not answered for {for_s:.0f} s")
+            raise Unanswered(f"{key} has not answered for {lane.silence_s():.0f} s", lane.silence_s())
 
     async def _answer_of(self, helper: Helper, answer: asyncio.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         done, _ = await asyncio.wait({answer}, timeout=self._patience_s)

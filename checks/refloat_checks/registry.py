@@ -102,6 +102,12 @@ class CheckSpec(BaseModel):
     kind: str = Field(alias="type", description="Kind of check.")
     limits: SerializeAsAny[Limits] = Field(description="What it measures against.")
     deadline_s: float = Field(10.0, gt=0, description="A look that takes longer finds UNKNOWN.")
+    fail_unanswered_s: float | None = Field(
+        None,
+        gt=0,
+        description="A filesystem that has answered nothing for so many seconds is FAILED; not given: always UNKNOWN, "
+        "which drains nobody.",
+    )
     interval_s: float = Field(60.0, gt=0, description="How often it is looked at, aligned to the wall clock.")
     fail_after: int = Field(1, ge=1, description="So many FAILED in a row make the node unhealthy.")
     pass_after: int = Field(1, ge=1, description="So many OK in a row make it healthy again.")

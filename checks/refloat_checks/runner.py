@@ -10,8 +10,9 @@ from typing import Final
 
 import structlog
 
-from refloat_checks.api import Finding, Result, When, unknown
+from refloat_checks.api import Finding, Result, When, failed, unknown
 from refloat_checks.facts import Facts
+from refloat_checks.probes import ASKED_UNTIL, Unanswered
 from refloat_checks.registry import CheckSpec, Look, look_of
 from refloat_contract.errors import RefloatError
 
@@ -128,9 +129,14 @@ async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
 
 async def _guarded(facts: Facts, spec: CheckSpec, look: Look) -> Finding:
     deadline = asyncio.timeout(spec.deadline_s)
+    # Each look has a task of its own, so this tells nobody else.
+    ASKED_UNTIL.set(asyncio.get_running_loop().time() + spec.deadline_s)
     try:
         async with deadline:
             return _tidy(await look(facts, spec.limits, spec.name), spec)
+    except Unanswered as error:
+        silent = spec.fail_unanswered_s is not None and error.for_s >= spec.fail_unanswered_s
+        return (failed if silent else unknown)(spec.name, _line(str(error)))
     except TimeoutError as error:
         if not deadline.expired():
             return unknown(spec.name, _line(f"could not be looked at: {error or 'timed out'}"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refloat_checks.probes import ProbePool, Unanswered
+from refloat_checks.probes import ASKED_UNTIL, ProbePool, Unanswered
 from refloat_contract.errors import Transient
 
 # Answers every request but those for paths with "hang" in them, as a helper in a hung filesystem would.
@@ -102,8 +103,43 @@ async def test_a_hung_probe_ends_at_its_deadline_and_says_who_hangs(make: Make) 
 
     message = await refused(pool.uid("hang", 0.03))
 
-    assert message == "user hang did not answer within 0.03 s"
+    assert re.fullmatch(r"user hang has not answered for 0\.0\d+ s", message)
     assert pool.state().abandoned_ever == 1
+
+
+async def silence(probe: Coroutine[Any, Any, Any]) -> float:
+    """Give for how long a probe that was refused says that nothing was answered."""
+    with pytest.raises(Unanswered) as raised:
+        await probe
+    return raised.value.for_s
+
+
+async def test_silence_is_counted_from_the_first_probe_that_got_no_answer(make: Make) -> None:
+    pool = make()
+    first = await silence(pool.list("hang", 0.06, key="/mnt"))
+    await until(lambda: not pool.state().abandoned)
+
+    assert await silence(pool.list("hang", 0.01, key="/mnt")) > first >= 0.05
+
+
+async def test_an_answer_ends_the_silence(make: Make) -> None:
+    pool = make()
+    await refused(pool.list("hang", 0.03, key="/mnt"))
+    await until(lambda: not pool.state().abandoned)
+    await pool.list("good", 5, key="/mnt")
+    answered_s = asyncio.get_running_loop().time()
+
+    silent_s = await silence(pool.list("hang", 0.03, key="/mnt"))
+
+    assert silent_s <= asyncio.get_running_loop().time() - answered_s
+
+
+async def test_a_probe_is_given_up_just_before_whoever_asked_gives_up(make: Make) -> None:
+    pool = make()
+    ASKED_UNTIL.set(asyncio.get_running_loop().time() + 0.05)
+
+    async with asyncio.timeout(5):
+        assert "has not answered" in await refused(pool.uid("hang"))
 
 
 async def test_a_hung_key_refuses_at_once_until_its_helper_has_ended(make: Make) -> None:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from refloat_checks.api import Finding, Limits, Result, passed
 from refloat_checks.facts import Facts
+from refloat_checks.probes import ASKED_UNTIL, Unanswered
 from refloat_checks.registry import CheckSpec, build
 from refloat_checks.runner import MESSAGE_CAP, Runner
 from refloat_contract.errors import Transient
@@ -83,6 +84,34 @@ async def test_whatever_goes_wrong_is_unknown_and_costs_the_others_nothing(
 
     assert (bad.status, bad.message) == (Status.UNKNOWN, message)
     assert fine.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("limit", "silent_s", "status"),
+    [
+        ({}, 1e6, Status.UNKNOWN),
+        ({"fail_unanswered_s": 60.0}, 59.0, Status.UNKNOWN),
+        ({"fail_unanswered_s": 60.0}, 60.0, Status.FAILED),
+    ],
+)
+async def test_a_silent_filesystem_fails_its_check_only_where_that_is_asked_for(
+    facts: Facts, limit: dict[str, float], silent_s: float, status: Status
+) -> None:
+    async def hung() -> Finding:
+        raise Unanswered(f"/scratch has not answered for {silent_s:g} s", silent_s)
+
+    (result,) = await runner(facts, {"scratch": hung}, spec("scratch", **limit)).run()
+
+    assert (result.finding.status, result.finding.message) == (status, f"/scratch has not answered for {silent_s:g} s")
+
+
+async def test_a_look_tells_its_probes_until_when_it_waits(facts: Facts) -> None:
+    async def ask() -> Finding:
+        return passed("a", "asked", left_s=ASKED_UNTIL.get() - asyncio.get_running_loop().time())
+
+    (result,) = await runner(facts, {"a": ask}, spec("a", deadline_s=50.0)).run()
+
+    assert 40.0 < result.finding.measures["left_s"] <= 50.0
 
 
 async def test_the_traceback_of_a_fault_of_ours_is_logged(facts: Facts) -> None:
