@@ -12,20 +12,27 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from refloat_checks.api import Finding, Limits, Profile, Severity, When
 from refloat_checks.facts import Facts
+from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 
 ENTRY_POINTS: Final = "refloat.checks"
 # Any: each kind's look takes its own limits, and only its own kind's limits are ever given to it.
 Look = Callable[[Facts, Any, str], Awaitable[Finding]]
+Wakes = Callable[[Any], tuple[Wake, ...]]
+
+
+def _nothing(limits: Any) -> tuple[Wake, ...]:  # noqa: ARG001 - a kind that knows no event
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of check: its word in the configuration, what it can be told, and how it looks."""
+    """A kind of check: its word in the configuration, what it can be told, how it looks, and what wakes it."""
 
     name: str
     limits: type[Limits]
     look: Look
+    wakes: Wakes = _nothing
 
 
 # Word, module, limits. A module is loaded when a check asks for its kind: an agent pays for the kinds that it uses.
@@ -58,6 +65,11 @@ _SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
     "resolve": ("resolve", "ResolveLimits"),
     "package": ("packages", "PackageLimits"),
     "cpu": ("cpu", "CpuLimits"),
+    "load": ("load", "LoadLimits"),
+    "kswapd": ("kswapd", "KswapdLimits"),
+    "usage": ("usage", "UsageLimits"),
+    "users": ("users", "UsersLimits"),
+    "lineage": ("lineage", "LineageLimits"),
 }
 
 
@@ -71,7 +83,7 @@ class _Shipped(Mapping[str, Kind]):
         if word not in self._loaded:
             module, limits = _SHIPPED[word]
             found = import_module(f"refloat_checks.{module}")
-            self._loaded[word] = Kind(word, getattr(found, limits), found.look)
+            self._loaded[word] = Kind(word, getattr(found, limits), found.look, getattr(found, "wakes", _nothing))
         return self._loaded[word]
 
     def __contains__(self, word: object) -> bool:
@@ -252,3 +264,8 @@ def find_kind(word: object, where: str) -> Kind:
 def look_of(spec: CheckSpec) -> Look:
     """Give what looks for this check."""
     return find_kind(spec.kind, f"check {spec.name!r}").look
+
+
+def wakes_of(spec: CheckSpec) -> tuple[Wake, ...]:
+    """Give what wakes this check."""
+    return find_kind(spec.kind, f"check {spec.name!r}").wakes(spec.limits)

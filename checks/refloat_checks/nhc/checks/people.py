@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from refloat_checks import hardware, process_table
+from refloat_checks.facts import Facts
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks import jobs
 from refloat_checks.nhc.checks.acting import react
@@ -22,7 +23,7 @@ from refloat_contract.words import Status
 _UNAUTHORISED: Final = "check_ps_unauth_users"
 _LINEAGE: Final = "check_ps_userproc_lineage"
 _INIT: Final = 1
-_DAEMONS: Final = {
+DAEMONS: Final = {
     "pbs": r"/\bpbs_mom\b/",
     "slurm": r"/\bslurmstepd\b/",
     "sge": r"/\bsge_(execd|shepherd)\b/",
@@ -58,44 +59,46 @@ def ignored(given: Options, *, strict: bool) -> Ignored:
     return Ignored(given.all("c"), given.all("u"), given.all("n"), given.all("p"), strict=strict)
 
 
-def judge_users(
-    processes: Iterable[ProcessUse],
-    users: Mapping[int, str],
-    authorised: Collection[str],
-    spared: Ignored,
-    max_uid: int,
-    words: Sequence[str],
-) -> NhcOutcome:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Whose processes are looked at, and who of them may have any."""
+
+    users: Mapping[int, str]
+    authorised: Collection[str]
+    spared: Ignored
+    max_uid: int
+
+    def is_stranger(self, process: ProcessUse) -> bool:
+        """Tell whether a process is of a user who is neither the system's nor authorised."""
+        if process.uid <= self.max_uid:
+            return False
+        user = self.users[process.uid]
+        return user not in self.authorised and not self.spared.has(process, user)
+
+
+def unauthorised(processes: Iterable[ProcessUse], known: Known) -> list[ProcessUse]:
     """Find processes of users who are neither the system's nor authorised."""
-    strangers = [
-        each
-        for each in processes
-        if each.uid > max_uid and users[each.uid] not in authorised and not spared.has(each, users[each.uid])
-    ]
-    return _react(_UNAUTHORISED, "unauthorized", strangers, users, words)
+    return [each for each in processes if known.is_stranger(each)]
 
 
-def judge_lineage(
-    processes: Sequence[ProcessUse],
-    users: Mapping[int, str],
-    authorised: Collection[str],
-    spared: Ignored,
-    max_uid: int,
-    words: Sequence[str],
-    daemon: str,
-) -> NhcOutcome:
+def rogue(processes: Sequence[ProcessUse], known: Known, daemon: str) -> list[ProcessUse]:
     """Find processes of users that the resource manager's daemon did not start, at any remove."""
     by_pid = {each.pid: each for each in processes}
-    strangers = [
+    return [
         each
         for each in processes
-        if each.uid > max_uid
-        and users[each.uid] not in authorised
-        and not spared.has(each, users[each.uid])
-        and not matches(daemon, each.word)
-        and not _descends(each, by_pid, daemon)
+        if known.is_stranger(each) and not matches(daemon, each.word) and not _descends(each, by_pid, daemon)
     ]
-    return _react(_LINEAGE, "rogue", strangers, users, words)
+
+
+def judge_users(processes: Iterable[ProcessUse], known: Known, words: Sequence[str]) -> NhcOutcome:
+    """Find processes of users who are neither the system's nor authorised, and do what the words say."""
+    return _react(_UNAUTHORISED, "unauthorized", unauthorised(processes, known), known.users, words)
+
+
+def judge_lineage(processes: Sequence[ProcessUse], known: Known, words: Sequence[str], daemon: str) -> NhcOutcome:
+    """Find processes of users that the daemon did not start, and do what the words say."""
+    return _react(_LINEAGE, "rogue", rogue(processes, known, daemon), known.users, words)
 
 
 def _descends(process: ProcessUse, by_pid: Mapping[int, ProcessUse], daemon: str) -> bool:
@@ -127,11 +130,11 @@ def _react(
     return outcome
 
 
-async def _processes(run: NhcRun) -> tuple[tuple[ProcessUse, ...], dict[int, str]]:
-    memory = await hardware.memory(run.facts)
-    processes = await process_table.uses(run.facts, memory.ram_kb)
-    users = await names(run.facts, (each.uid for each in processes if each.uid > max_sys_uid(run)))
-    return processes, users
+async def processes_of_users(facts: Facts, max_uid: int) -> tuple[tuple[ProcessUse, ...], dict[int, str]]:
+    """Give all processes, and the names of those owners who are not the system's."""
+    memory = await hardware.memory(facts)
+    processes = await process_table.uses(facts, memory.ram_kb)
+    return processes, await names(facts, (each.uid for each in processes if each.uid > max_uid))
 
 
 async def _unauthorised(words: Sequence[str], run: NhcRun) -> NhcOutcome:
@@ -142,9 +145,9 @@ async def _unauthorised(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         text = "Who has jobs here cannot be found without a supported resource manager (slurm, pbs)"
         return otherwise(run, deviations.NO_JOB_LIST, _UNAUTHORISED, text)
     authorised = await jobs.authorised(run)
-    processes, users = await _processes(run)
-    spared = ignored(given, strict=run.strict)
-    return judge_users(processes, users, authorised, spared, max_sys_uid(run), given.rest)
+    processes, users = await processes_of_users(run.facts, max_sys_uid(run))
+    known = Known(users, authorised, ignored(given, strict=run.strict), max_sys_uid(run))
+    return judge_users(processes, known, given.rest)
 
 
 async def _lineage(words: Sequence[str], run: NhcRun) -> NhcOutcome:
@@ -156,12 +159,12 @@ async def _lineage(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         text = "This check requires a supported resource manager (e.g., Slurm, TORQUE, SGE, LSF)"
         return failed(_LINEAGE, text)
     # NHC leaves it empty for any other manager, and an empty match string matches no title.
-    daemon = run.variable("RM_DAEMON_MATCH", _DAEMONS.get(manager, ""))
+    daemon = run.variable("RM_DAEMON_MATCH", DAEMONS.get(manager, ""))
     require_meaning(run, daemon)
-    processes, users = await _processes(run)
+    processes, users = await processes_of_users(run.facts, max_sys_uid(run))
     authorised = _authorised(run, set(users.values()))
-    spared = ignored(given, strict=run.strict)
-    return judge_lineage(processes, users, authorised, spared, max_sys_uid(run), given.rest, daemon)
+    known = Known(users, authorised, ignored(given, strict=run.strict), max_sys_uid(run))
+    return judge_lineage(processes, known, given.rest, daemon)
 
 
 def _authorised(run: NhcRun, users: set[str]) -> set[str]:

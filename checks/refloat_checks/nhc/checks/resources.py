@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_cpu, _mem, _physmem, _time: processes of users that use more than they should."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from refloat_checks import hardware, process_table
+from refloat_checks.facts import Facts
 from refloat_checks.nhc import units
 from refloat_checks.nhc.checks.numbers import size_kb, whole
 from refloat_checks.nhc.checks.options import Options, getopts
@@ -33,12 +34,69 @@ _MANY: Final = 1000
 _INIT: Final = 1
 
 
+def cpu_percent(process: ProcessUse) -> float:
+    """Its share of one CPU."""
+    return process.cpu_permille / _PERMILLE
+
+
+def ram_percent(process: ProcessUse) -> float:
+    """Its share of all memory."""
+    return process.memory_permille / _PERMILLE
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which processes are looked at: by first word or whole line, and by owner (match strings)."""
+
+    pattern: str = "*"
+    owner: str = ""
+    whole_line: bool = False
+    every_user: bool = False
+    max_sys_uid: int = 99
+
+    def program(self, process: ProcessUse) -> str:
+        """What the pattern is compared with."""
+        return process.title if self.whole_line else process.word
+
+    def is_looked_at(self, uid: int) -> bool:
+        """Tell whether a user's processes are looked at: the system's own only if every user's are."""
+        return self.every_user or uid > self.max_sys_uid
+
+    def has(self, process: ProcessUse, users: Mapping[int, str]) -> bool:
+        """Tell whether a process is one of them."""
+        return (
+            self.is_looked_at(process.uid)
+            and matches(self.pattern, self.program(process))
+            and (not self.owner or matches(self.owner, users[process.uid]))
+        )
+
+
+def over(
+    processes: Iterable[ProcessUse],
+    users: Mapping[int, str],
+    which: Which,
+    of: Callable[[ProcessUse], float],
+    limit: float | None,
+) -> Iterator[ProcessUse]:
+    """Find those that have reached a limit; without one none has."""
+    for process in processes:
+        if limit is not None and which.has(process, users) and of(process) >= limit:
+            yield process
+
+
+async def seen(facts: Facts, which: Which) -> tuple[tuple[ProcessUse, ...], dict[int, str]]:
+    """Give all processes, and the names of the users whose processes are looked at."""
+    memory = await hardware.memory(facts)
+    processes = await process_table.uses(facts, memory.ram_kb)
+    return processes, await names(facts, (each.uid for each in processes if which.is_looked_at(each.uid)))
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A limit, what of a process is held against it, and how a message says so."""
 
     value: int | None
-    of: Callable[[ProcessUse], int]
+    of: Callable[[ProcessUse], float]
     said: Callable[[ProcessUse], str]
 
 
@@ -46,11 +104,7 @@ class Limit:
 class Selection:
     """Which processes are looked at, and what is done to those that use too much."""
 
-    pattern: str
-    owner: str
-    max_sys_uid: int
-    every_user: bool
-    whole_line: bool
+    which: Which
     all: bool
     is_fatal: bool
     kill: bool
@@ -63,11 +117,7 @@ class Selection:
 def select(given: Options, owner: str, max_sys_uid: int, *, is_test: bool) -> Selection:
     """Make a selection of the options."""
     return Selection(
-        pattern=given.last("m") or "*",
-        owner=owner,
-        max_sys_uid=max_sys_uid,
-        every_user=given.has("A"),
-        whole_line=given.has("f"),
+        Which(given.last("m") or "*", owner, given.has("f"), given.has("A"), max_sys_uid),
         all=given.has("a"),
         is_fatal=not given.has("0"),
         kill=given.has("k"),
@@ -94,7 +144,7 @@ def _of_cpu(name: str, text: str, strict: bool) -> Limit | NhcOutcome:  # noqa: 
         return failed(name, "Syntax error:  CPU utilization limit required.")
     return Limit(
         whole(digits, "CPU limit", strict=strict),
-        lambda process: process.cpu_permille // _PERMILLE,
+        cpu_percent,
         lambda process: f"using {percent_text(process.cpu_permille)}% CPU (limit {digits}%)",
     )
 
@@ -115,7 +165,7 @@ def _of_ram(name: str, text: str, strict: bool) -> Limit | NhcOutcome:  # noqa: 
     digits = text.removesuffix("%")
     return Limit(
         whole(digits, "memory limit", strict=strict),
-        lambda process: process.memory_permille // _PERMILLE,
+        ram_percent,
         lambda process: f"using {percent_text(process.memory_permille)}% RAM (limit {digits}%)",
     )
 
@@ -171,9 +221,7 @@ def judge(
     """Find the first process over the limit, or with `-a` all of them; then the return code is their number."""
     parents = {process.pid: process for process in processes}
     outcome, count = PASSED, 0
-    for process in _chosen(processes, users, chosen):
-        if limit.value is None or limit.of(process) < limit.value:
-            continue
+    for process in over(processes, users, chosen.which, limit.of, limit.value):
         outcome = _report(name, process, users, limit, chosen, parents, outcome)
         count += 1
         if not chosen.all:
@@ -190,20 +238,6 @@ def _lenient(outcome: NhcOutcome) -> NhcOutcome:
     return replace(PASSED, actions=outcome.actions, log=(*outcome.log, f"{outcome.message} (non-fatal)"))
 
 
-def _chosen(processes: Iterable[ProcessUse], users: Mapping[int, str], chosen: Selection) -> Iterable[ProcessUse]:
-    for process in processes:
-        if not chosen.every_user and process.uid <= chosen.max_sys_uid:
-            continue
-        if matches(chosen.pattern, _program(process, chosen)) and (
-            not chosen.owner or matches(chosen.owner, users[process.uid])
-        ):
-            yield process
-
-
-def _program(process: ProcessUse, chosen: Selection) -> str:
-    return process.title if chosen.whole_line else process.word
-
-
 def _report(
     name: str,
     process: ProcessUse,
@@ -213,7 +247,7 @@ def _report(
     parents: Mapping[int, ProcessUse],
     before: NhcOutcome,
 ) -> NhcOutcome:
-    program, user = _program(process, chosen), users[process.uid]
+    program, user = chosen.which.program(process), users[process.uid]
     text = f'Process "{program}" ({process.pid}) of {user} {limit.said(process)}'
     actions: list[Action] = [Shell(chosen.action)] if chosen.action else []
     if chosen.kill:
@@ -248,11 +282,9 @@ def _look(name: str) -> Look:
             return limit
         owner = await owner_named(run.facts, given.last("u"))
         chosen = select(given, owner, max_sys_uid(run), is_test=run.variable("SHELL") == ":")
-        require_meaning(run, chosen.pattern, chosen.owner)
-        memory = await hardware.memory(run.facts)
-        processes = await process_table.uses(run.facts, memory.ram_kb)
-        looked_at = {each.uid for each in processes if chosen.every_user or each.uid > chosen.max_sys_uid}
-        return judge(name, processes, await names(run.facts, looked_at), limit, chosen)
+        require_meaning(run, chosen.which.pattern, chosen.which.owner)
+        processes, users = await seen(run.facts, chosen.which)
+        return judge(name, processes, users, limit, chosen)
 
     return look
 

@@ -9,7 +9,7 @@ import pytest
 from refloat_checks.hardware import Memory
 from refloat_checks.nhc.checks.jobs import merged
 from refloat_checks.nhc.checks.load import judge_kswapd, judge_loadavg
-from refloat_checks.nhc.checks.people import Ignored, judge_users
+from refloat_checks.nhc.checks.people import Ignored, Known, judge_users
 from refloat_checks.nhc.native import Kill, NhcOutcome, Renice, Shell
 from refloat_checks.proc import Roots
 from refloat_checks.process_table import ProcessUse, Title, parse_use, read_titles, title_of
@@ -135,12 +135,12 @@ def test_a_user_whose_name_is_the_beginning_of_anothers() -> None:
 
 
 def test_a_stranger_is_killed_only_when_that_is_asked_for() -> None:
-    asked = judge_users((BURNER,), {1000: "bob"}, {"bobby"}, Ignored(), 99, ["log", "kill", "die"])
+    asked = judge_users((BURNER,), Known({1000: "bob"}, {"bobby"}, Ignored(), 99), ["log", "kill", "die"])
 
     assert (asked.rc, asked.actions) == (1, (Kill(50, 7),))
     assert asked.message == 'check_ps_unauth_users:  bob\'s "./burn" process is unauthorized. (PID 50)'
     assert asked.log == (asked.message,)
-    assert judge_users((BURNER,), {1000: "bob"}, set(), Ignored(), 99, ["log", "ignore", "die"]).rc == 0
+    assert judge_users((BURNER,), Known({1000: "bob"}, set(), Ignored(), 99), ["log", "ignore", "die"]).rc == 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_stranger_is_killed_only_when_that_is_asked_for() -> None:
     ],
 )
 def test_whole_words_are_spared(spared: Ignored, rc: int) -> None:
-    assert judge_users((BURNER,), {1000: "bob"}, set(), spared, 99, ["die"]).rc == rc
+    assert judge_users((BURNER,), Known({1000: "bob"}, set(), spared, 99), ["die"]).rc == rc
 
 
 async def test_a_slow_slurmctld_drains_nobody(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
