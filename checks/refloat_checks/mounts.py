@@ -8,6 +8,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.mount_faults import Fault, Mounted, Part, Wanted, automount, faults
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Mount, mount_at, read_mounts
+from refloat_checks.wakes import MountTable, Wake
 
 
 class MountLimits(Limits):
@@ -76,6 +77,11 @@ def _said(fault: Fault) -> str:
             return f"is mounted with option {fault.wanted[1:]} (should not)"
         case Part.FLAG:
             return f"is mounted without option {fault.wanted}"
+
+
+def wakes(limits: MountLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - one table for all mounts
+    """Tell what wakes it: the mount table."""
+    return (MountTable(),)
 
 
 async def look(facts: Facts, limits: MountLimits, name: str) -> Finding:

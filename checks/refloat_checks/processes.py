@@ -12,6 +12,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match_string import Glob, MatchString
 from refloat_checks.proc import Process
 from refloat_checks.titles import Fits
+from refloat_checks.wakes import ProcessExit, Wake
 
 _COMM_BYTES: Final = 15  # the kernel cuts a thread's name here (TASK_COMM_LEN)
 
@@ -99,6 +100,13 @@ def _program(word: str) -> str:
 def _what(limits: ProcessLimits) -> str:
     what = limits.process or limits.argv0 or limits.pattern or limits.contains or ""
     return f"{what} (of {limits.user})" if limits.user else what
+
+
+def wakes(limits: ProcessLimits) -> tuple[Wake, ...]:
+    """Tell what wakes it: the end of a process that fits, whoever owns it."""
+    tests = _tests(limits)
+    given = (limits.process, limits.argv0, limits.pattern, limits.contains)
+    return (ProcessExit(" ".join(filter(None, given)), lambda process: _fits(process, limits, None, tests)),)
 
 
 async def look(facts: Facts, limits: ProcessLimits, name: str) -> Finding:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words in which a check says what wakes it: events after which its level may be another one.
+
+A wake-up proves nothing. The check looks at the level, as it does on its interval; an event that comes too often, or
+for nothing, costs a look and no more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from refloat_checks.proc import Process
+
+
+@dataclass(frozen=True, slots=True)
+class MountTable:
+    """Something was mounted, unmounted or remounted in our mount namespace."""
+
+    def __str__(self) -> str:
+        return "the mount table"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """A network link came, went, or changed its state or addresses."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"link {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file came, went, was written, or changed its mode or owner; on a local filesystem only."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"file {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit:
+    """A process that fits has ended, or one is there again. ``what`` names it; two of one name are the same."""
+
+    what: str
+    fits: Callable[[Process], bool] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"process {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    """A systemd unit whose name fits a match string changed its state."""
+
+    pattern: str
+
+    def __str__(self) -> str:
+        return f"unit {self.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLog:
+    """The kernel logged a line that a subscriber took for one that matters."""
+
+    def __str__(self) -> str:
+        return "the kernel log"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of this subsystem (`pci`, `block`, `infiniband`) came, went or changed, as the kernel tells udev."""
+
+    subsystem: str
+
+    def __str__(self) -> str:
+        return f"{self.subsystem} devices"
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Tasks were kept waiting for a resource (`memory`, `io`) for a good part of the last seconds."""
+
+    resource: str
+
+    def __str__(self) -> str:
+        return f"pressure on {self.resource}"
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupEmpty:
+    """The last process of a control group ended, or its first one began. The path is the one below /sys/fs/cgroup."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"control group {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """The wall clock was set: it jumped."""
+
+    def __str__(self) -> str:
+        return "the clock being set"
+
+
+Wake = (
+    MountTable
+    | LinkChange
+    | FileChange
+    | ProcessExit
+    | UnitChange
+    | KernelLog
+    | Device
+    | Pressure
+    | CgroupEmpty
+    | ClockSet
+)
