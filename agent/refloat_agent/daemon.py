@@ -13,15 +13,18 @@ import psutil
 import structlog
 
 from refloat_agent.bus import Bus, NoBus
+from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.health import NodeHealth
+from refloat_agent.effects.idle import IdleLooks, Idleness, LeaveByPolicy
 from refloat_agent.effects.mounts import CommandMounts
 from refloat_agent.effects.power import MachinePower
 from refloat_agent.effects.processes import ProcProcesses
 from refloat_agent.effects.recipes import RecipeCommands
 from refloat_agent.effects.services import SystemdServices
 from refloat_agent.effects.slurm import AgentSlurm
+from refloat_agent.effects.standing import StandingFile
 from refloat_agent.journal import Journal
 from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
 from refloat_agent.machine import Decision
@@ -31,11 +34,10 @@ from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Servi
 from refloat_agent.spool import Spool
 from refloat_agent.status import Desk, report_of
 from refloat_checks import facts, proc
-from refloat_checks.nhc.live import NhcConf
 from refloat_checks.probes import ProbePool
-from refloat_checks.runner import Runner
-from refloat_contract.errors import Misconfigured, Transient
+from refloat_contract.errors import Transient
 from refloat_contract.reasons import short_boot
+from refloat_contract.words import Phase
 from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.notify import Notifier, SilentNotifier
@@ -76,26 +78,6 @@ def real_machine(settings: AgentSettings) -> Machine:
     )
 
 
-def load_nhc_conf(settings: AgentSettings, clock: Clock) -> NhcConf | None:
-    """Read the nhc.conf whose lines are to be checks, if one is configured.
-
-    Raises Misconfigured where it cannot be read, or one of its checks has the name of another check.
-    """
-    if settings.nhc_conf is None:
-        return None
-    conf = NhcConf.load(
-        settings.nhc_conf,
-        strict=settings.nhc_compat == "strict",
-        acts=settings.mode == "act",
-        deadline_s=min(45.0, 0.75 * settings.nhc_interval_s),
-        clock=clock.boottime_s,
-    )
-    both = {spec.name for spec in settings.checks()} & {spec.name for spec in conf.specs()}
-    if both:
-        raise Misconfigured(f"check {min(both)!r} is named like a line of {settings.nhc_conf}")
-    return conf
-
-
 class Agent:
     """One node's agent. ``run`` goes on until cancelled."""
 
@@ -107,6 +89,7 @@ class Agent:
         machine: Machine | None = None,
         notifier: Notifier | None = None,
         pace: Pace = DEFAULT_PACE,
+        read_settings: Callable[[], AgentSettings] | None = None,
     ) -> None:
         self.settings = settings
         self.gateway = gateway
@@ -115,8 +98,9 @@ class Agent:
         self.probes = ProbePool()
         self.slurm = AgentSlurm(gateway, settings.node, self.machine.clock, self.machine.processes)
         source = facts.source(self.machine.roots, self.probes)
-        self.nhc = load_nhc_conf(settings, self.machine.clock)
-        self.health = NodeHealth(self._runner(source), self.machine.clock, self._wake)
+        self.checklist = Checklist(settings, self.machine.clock, source, read_settings)
+        self.health = NodeHealth(self.checklist.runner, self.machine.clock, self._wake)
+        self.health.idle = self._idle()
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
         self.loop: Loop | None = None
@@ -125,12 +109,13 @@ class Agent:
         self._pace = pace
         self._ready = False
 
-    def _runner(self, source: Callable[[], facts.Facts]) -> Runner:
-        specs, clock = self.settings.checks(), self.machine.clock.boottime_s
-        if self.nhc is None:
-            return Runner(specs, source, clock)
-        specs += self.nhc.specs(self.settings.nhc_interval_s)
-        return Runner(specs, source, clock, find_look=self.nhc.look_of)
+    def _idle(self) -> IdleLooks:
+        idleness = Idleness(self.slurm, self.machine.processes, self._phase)
+        return IdleLooks(idleness, LeaveByPolicy(self.settings.without_coordinator == "proceed"), self.health.look_idle)
+
+    def _phase(self) -> Phase:
+        cycle = self.loop.state.cycle if self.loop is not None else None
+        return cycle.phase if cycle is not None else Phase.IN_SERVICE
 
     def _bus(self) -> Bus | NoBus:
         settings = self.settings
@@ -173,6 +158,8 @@ class Agent:
         await self._make_state_dir()
         await self.spool.load()
         state = await journal.load(boot_id)
+        self.health.standing = StandingFile(self.settings.state_dir / "standing.json", boot_id)
+        await self.health.load()
         if journal.is_new(state) and self.settings.mount_at_boot and self.settings.mode == "act":
             state = replace(state, restore=True)
         self.loop = Loop(
@@ -200,6 +187,7 @@ class Agent:
         if isinstance(self.bus, Bus):
             tasks.create_task(self.bus.run(), name="bus")
         tasks.create_task(self.health.run(), name="checks")
+        tasks.create_task(self.checklist.run(self.health.swap), name="checklist")
         tasks.create_task(self.loop.run(), name="loop")
         if self.notifier.watchdog_interval_s is not None:
             tasks.create_task(self._watchdog(self.notifier.watchdog_interval_s), name="watchdog")
@@ -228,7 +216,7 @@ class Agent:
         report = report_of(decision, seen, self.settings, VERSION)
         self.bus.report(report)
         line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
-        if not self._ready and (self.health.passes or not self.health.runner.specs):
+        if not self._ready and self.health.is_known:
             self._ready = True
             self.notifier.ready(line)
         else:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.check_config:
             sys.stdout.write(f"{options.config}: good; node {loaded.node}, mode {loaded.mode}\n")
             return
-        asyncio.run(_run(loaded))
+        asyncio.run(_run(loaded, options.config))
     except* Misconfigured as group:
         _fail(group, EX_CONFIG)
     except* RefloatError as group:
@@ -74,17 +74,22 @@ def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
         loop.call_later(_STOP_AGAIN_S, _stop, loop, task)
 
 
-async def _run(loaded: AgentSettings) -> None:
+async def _run(loaded: AgentSettings, path: Path) -> None:
     notifier = notify.from_environment()
     choice = await choose(loaded.slurm.backend, node=loaded.node, deadline_s=loaded.slurm.deadline_s)
     log.info("slurm_backend", backend=choice.gateway.backend, why=choice.why)
+
+    def read_again() -> AgentSettings:
+        return settings.load(AgentSettings, path, env_prefix=config.ENV_PREFIX)
+
     # In a thread, for it reads an nhc.conf.
-    agent = await asyncio.to_thread(Agent, loaded, choice.gateway, notifier=notifier)
+    agent = await asyncio.to_thread(Agent, loaded, choice.gateway, notifier=notifier, read_settings=read_again)
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("asyncio.run() runs us in a task")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, loop, task)
+    loop.add_signal_handler(signal.SIGHUP, agent.checklist.tell)
     with contextlib.suppress(asyncio.CancelledError):
         await agent.run()

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent says of itself: the report for the coordinator, and the answers of the control socket."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.machine import Decision
 from refloat_agent.observation import Observation
+from refloat_checks.api import Profile
+from refloat_contract.errors import BadMessage, Refused, Transient
 from refloat_contract.messages import CycleInfo, NodeReport
-from refloat_contract.words import Phase
+from refloat_contract.reasons import one_line
+from refloat_contract.words import Phase, Status
 from refloat_service.control import Handler
 from refloat_slurm.gateway import NodeView
 
 if TYPE_CHECKING:
     from refloat_agent.daemon import Agent
+
+_PROFILE_S: Final = 30.0
+_MAX_NAME: Final = 64
 
 
 def report_of(decision: Decision, seen: Observation, settings: AgentSettings, version: str) -> NodeReport:
@@ -50,7 +57,15 @@ class Desk:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The commands by name."""
-        return {"status": self.status, "why": self.why, "checks": self.checks, "nhc": self.nhc}
+        return {
+            "status": self.status,
+            "why": self.why,
+            "checks": self.checks,
+            "nhc": self.nhc,
+            "profile": self.profile,
+            "check_clear": self.check_clear,
+            "check_switch": self.check_switch,
+        }
 
     async def status(self, _: dict[str, Any]) -> dict[str, Any]:
         """Everything about this node."""
@@ -61,6 +76,7 @@ class Desk:
             "slurm": _slurm(seen.slurm.view) if seen is not None and seen.slurm is not None else None,
             "permit": agent.bus.permit().granted,
             "checks": self._checks(),
+            "config_error": agent.checklist.error,
             "counters": self._counters(),
         }
 
@@ -81,9 +97,42 @@ class Desk:
             await self._agent.check_now()
         return self._checks()
 
+    async def profile(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What a profile's checks found, after a look at those whose last is older than ``max_age_s``.
+
+        ``good`` counts those that are OK; the others are told in full.
+        """
+        profile, max_age_s = _profile(arguments.get("profile")), arguments.get("max_age_s")
+        try:
+            async with asyncio.timeout(_PROFILE_S):
+                found = await self._agent.health.profile(profile, max_age_s)
+        except TimeoutError as error:
+            raise Transient(f"the checks did not end within {_PROFILE_S:g} s") from error
+        bad = [each for each in found if each["status"] != Status.OK]
+        return {"node": self._agent.settings.node, "good": len(found) - len(bad), "bad": bad}
+
+    async def check_clear(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Take a failure that sticks away; who does it is recorded."""
+        check, by = self._of_this_node(arguments)
+        return {"told": self._agent.health.clear(check, by)}
+
+    async def check_switch(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Switch a check off, or on again; who does it is recorded."""
+        check, by = self._of_this_node(arguments)
+        return {"told": self._agent.health.switch(check, by, on=bool(arguments.get("on")))}
+
+    def _of_this_node(self, arguments: dict[str, Any]) -> tuple[str, str]:
+        node, check = arguments.get("node"), arguments.get("check")
+        if node != self._agent.settings.node:
+            raise Refused(f"this is the agent of {self._agent.settings.node}, not of {node}")
+        if not isinstance(check, str):
+            raise BadMessage("the argument 'check' is missing")
+        # It stands in a log and in an event: one line, of bounded length.
+        return check, one_line(str(arguments.get("by") or "somebody"), _MAX_NAME)
+
     async def nhc(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What the lines of the nhc.conf found, for the `nhc` command, and whether this agent drains by itself."""
-        agent, conf = self._agent, self._agent.nhc
+        agent, conf = self._agent, self._agent.checklist.nhc
         if conf is not None and (arguments.get("fresh") or conf.last is None):
             await agent.check_now()
         last = conf.last if conf is not None else None
@@ -91,7 +140,7 @@ class Desk:
             "node": agent.settings.node,
             "acts": agent.settings.mode == "act" and agent.settings.health.drain,
             "conf": str(conf.path) if conf is not None else None,
-            "strict": agent.settings.nhc_compat == "strict",
+            "strict": agent.checklist.settings.nhc_compat == "strict",
             "age_s": agent.machine.clock.boottime_s() - last.at_s if last is not None else None,
             "findings": [finding.as_dict() for finding in last.result.findings] if last is not None else [],
             "variables": dict(last.result.variables) if last is not None else {},
@@ -105,13 +154,15 @@ class Desk:
         return report.model_dump(mode="json", exclude_none=True)
 
     def _checks(self) -> list[dict[str, Any]]:
-        return [track.result.as_dict() for track in self._agent.health.tracks.values()]
+        return self._agent.health.describe()
 
     def _counters(self) -> dict[str, Any]:
         agent = self._agent
         return {
             "ticks": agent.loop.ticks if agent.loop is not None else 0,
             "passes": agent.health.passes,
+            "idle_checks_waiting": dict(agent.health.idle.waiting) if agent.health.idle is not None else {},
+            "idle_checks_stopped": agent.health.idle.stopped if agent.health.idle is not None else 0,
             "events_waiting": agent.spool.waiting,
             "events_lost": agent.spool.lost,
             "broker_connected": agent.bus.connected,
@@ -129,3 +180,10 @@ def _slurm(view: NodeView) -> dict[str, Any]:
         "reason_user": view.reason_user,
         "reason_at": view.reason_at,
     }
+
+
+def _profile(word: object) -> Profile:
+    try:
+        return Profile(str(word))
+    except ValueError:
+        raise BadMessage(f"no profile {word!r} (there are: {', '.join(Profile)})") from None
