@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from refloat_checks.lines import Unwanted, compare
 from refloat_checks.nhc.checks.launching import TERMINATED, Ended, launch
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
 
 _OUTPUT: Final = "check_cmd_output"
@@ -42,29 +42,21 @@ def judge_output(done: Ended, wanted: Wanted) -> NhcOutcome:
     """Compare what a command printed and how it ended with what is asked for, in this order."""
     # Behind the last line NHC looks at one more, which is empty.
     lines = [*done.lines, ""] if wanted.patterns else []
-    unwanted = _unwanted(lines, wanted)
-    if unwanted is not None:
-        return unwanted
+    found = compare(lines, wanted.patterns)
+    if found.unwanted is not None:
+        return _unwanted(found.unwanted, wanted)
     if (ended := judge_status(done, wanted)) is not PASSED:
         return ended
-    missing = [
-        number
-        for number, pattern in enumerate(wanted.patterns)
-        if not pattern.startswith("!") and not any(matches(pattern, line) for line in lines)
-    ]
-    return _missing(missing, wanted) if missing else PASSED
+    return _missing(found.missing, wanted) if found.missing else PASSED
 
 
-def _unwanted(lines: Sequence[str], wanted: Wanted) -> NhcOutcome | None:
-    for number, line in enumerate(lines, start=1):
-        for place, pattern in enumerate(wanted.patterns):
-            if pattern.startswith("!") and matches(pattern[1:], line):
-                text = wanted.message(place, '"%m" matched at line %l of "%c"')
-                shown = line.translate(dict.fromkeys(map(ord, '"`$')))
-                for mark, value in (("%m", pattern[1:]), ("%l", str(number)), ("%L", shown), ("%c", wanted.command)):
-                    text = text.replace(mark, value)
-                return failed(wanted.name, f"{text}.")
-    return None
+def _unwanted(found: Unwanted, wanted: Wanted) -> NhcOutcome:
+    text = wanted.message(found.place, '"%m" matched at line %l of "%c"')
+    shown = found.line.translate(dict.fromkeys(map(ord, '"`$')))
+    pattern = wanted.patterns[found.place][1:]
+    for mark, value in (("%m", pattern), ("%l", str(found.number)), ("%L", shown), ("%c", wanted.command)):
+        text = text.replace(mark, value)
+    return failed(wanted.name, f"{text}.")
 
 
 def judge_status(done: Ended, wanted: Wanted) -> NhcOutcome:

@@ -2,7 +2,7 @@
 """check_dmi_data_match and check_dmi_raw_data_match: what the firmware tells of the machine, as dmidecode prints it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,25 +68,36 @@ def judge_data(
     structures: Sequence[Structure], pattern: str, handles: str, of_type: str, *, negated: bool
 ) -> NhcOutcome:
     """Look for a line among the structures of these handles or this type, or that there is none."""
-    wanted = {evaluate(handle) for handle in handles.split()}
-    chosen = [
+    wanted = frozenset(evaluate(handle) for handle in handles.split())
+    found = chosen(structures, wanted, of_type)
+    if not found and not wanted:
+        return failed(_DATA, "No valid DMI handles found")
+    return _judge(_DATA, (line for each in found for line in each.lines), pattern, negated=negated)
+
+
+def chosen(structures: Iterable[Structure], handles: Collection[int | None], of_type: str) -> list[Structure]:
+    """Give the structures of these handles, or of all if none are given, and of this type, by number or name."""
+    return [
         each
         for each in structures
-        if (not wanted or each.handle in wanted) and of_type in {"", each.type_number, each.type_name}
+        if (not handles or each.handle in handles) and of_type in {"", each.type_number, each.type_name}
     ]
-    if not chosen and not wanted:
-        return failed(_DATA, "No valid DMI handles found")
-    return _judge(_DATA, (line for each in chosen for line in each.lines), pattern, negated=negated)
+
+
+def first_match(lines: Iterable[str], pattern: str) -> str | None:
+    """Find the first line that matches."""
+    return next((line for line in lines if matches(pattern, line)), None)
 
 
 def _judge(name: str, lines: Iterable[str], pattern: str, *, negated: bool) -> NhcOutcome:
-    found = next((line for line in lines if matches(pattern, line)), None)
+    found = first_match(lines, pattern)
     if found is not None:
         return failed(name, f"Match found for {pattern}:  {found}") if negated else PASSED
     return PASSED if negated else failed(name, f"No match found for {pattern}")
 
 
-async def _lines(run: NhcRun) -> list[str] | None:
+async def dmidecode(run: NhcRun) -> list[str] | None:
+    """Give the lines that dmidecode prints, once per pass; None if it cannot be run."""
     done = await once(("dmidecode",), run)
     return done.lines if done.rc == 0 else None
 
@@ -99,7 +110,7 @@ async def _data(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     pattern = " ".join(given.rest[1:] if is_marked else given.rest)
     negated = is_marked or given.has("!") or given.has("n")
     require_meaning(run, pattern)
-    raw = await _lines(run)
+    raw = await dmidecode(run)
     structures = parse(raw or ())
     outcome = judge_data(structures, pattern, given.last("h"), given.last("t"), negated=negated)
     return outcome if raw is not None else otherwise(run, deviations.NO_DMI, _DATA, "dmidecode gives no data", outcome)
@@ -109,7 +120,7 @@ async def _raw(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     negated = words[:1] == ["!"]
     pattern = " ".join(words[1:] if negated else words)
     require_meaning(run, pattern)
-    raw = await _lines(run)
+    raw = await dmidecode(run)
     outcome = _judge(_RAW, raw or (), pattern, negated=negated)
     return outcome if raw is not None else otherwise(run, deviations.NO_DMI, _RAW, "dmidecode gives no data", outcome)
 

@@ -4,10 +4,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from refloat_checks.lines import compare
 from refloat_checks.nhc import conf, deviations
 from refloat_checks.nhc.checks.options import absolute
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, unknown
 
 NAME: Final = "check_file_contents"
@@ -28,23 +28,17 @@ def lines(text: str, *, strict: bool = False) -> list[str]:
 
 def judge(name: str, content: Iterable[str], patterns: Sequence[str]) -> NhcOutcome:
     """Go through the lines up to the first that must not be there, or until all that must be were seen."""
-    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    missing = [pattern for pattern in patterns if not pattern.startswith("!")]
-    for number, line in enumerate(content, start=1):
-        if not missing and not unwanted:
-            return PASSED
-        # In the order in which they were given, as NHC reports the first.
-        for pattern in unwanted:
-            if matches(pattern, line):
-                return failed(NAME, f'File "{name}" line {number} matches "{pattern}".')
-        if missing:
-            missing = [pattern for pattern in missing if not matches(pattern, line)]
-    if not missing:
+    found = compare(content, patterns)
+    if found.unwanted is not None:
+        pattern = patterns[found.unwanted.place][1:]
+        return failed(NAME, f'File "{name}" line {found.unwanted.number} matches "{pattern}".')
+    if not found.missing:
         return PASSED
+    first = patterns[found.missing[0]]
     if len(patterns) == 1:
-        return failed(NAME, f'File "{name}" failed to match "{missing[0]}".')
-    matched = f"{len(patterns) - len(missing)}/{len(patterns)}"
-    return failed(NAME, f'File "{name}" matched {matched} patterns.  First failed match:  "{missing[0]}".')
+        return failed(NAME, f'File "{name}" failed to match "{first}".')
+    matched = f"{len(patterns) - len(found.missing)}/{len(patterns)}"
+    return failed(NAME, f'File "{name}" matched {matched} patterns.  First failed match:  "{first}".')
 
 
 async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:

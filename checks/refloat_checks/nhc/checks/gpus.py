@@ -22,28 +22,43 @@ _MEANINGS: Final = {
 }
 
 
+def healthmon_fault(rc: int, *, strict: bool = False) -> str:
+    """Say what nvidia-healthmon's exit status means, or nothing if all is well; NHC's signals are one too high."""
+    if rc == NOT_FOUND:
+        return "not found or not runnable."
+    if rc > NOT_FOUND:
+        return f"caught fatal signal {rc - NOT_FOUND - (not strict)}"
+    return f"returned failure code {rc}" if rc else ""
+
+
+def smi_fault(rc: int) -> str:
+    """Say what nvidia-smi's exit status means, or nothing if all is well."""
+    if rc in _MEANINGS:
+        return _MEANINGS[rc]
+    if rc > NOT_FOUND:
+        return f"Caught fatal signal {rc & NOT_FOUND}"
+    return f"Returned failure code {rc}" if rc else ""
+
+
 def judge_healthmon(done: Ended, program: str, *, strict: bool = False) -> NhcOutcome:
-    """Translate how nvidia-healthmon ended; NHC's signals are one too high."""
-    if done.rc == 0:
+    """Translate how nvidia-healthmon ended."""
+    fault = healthmon_fault(done.rc, strict=strict)
+    if not fault:
         return PASSED
-    if done.rc == NOT_FOUND:
-        return failed(_HEALTHMON, f"{program} not found or not runnable.")
-    if done.rc > NOT_FOUND:
-        return failed(_HEALTHMON, f"{program} caught fatal signal {done.rc - NOT_FOUND - (not strict)}")
-    return replace(failed(_HEALTHMON, f"{program} returned failure code {done.rc}"), log=(done.output.rstrip("\n"),))
+    wrong = failed(_HEALTHMON, f"{program} {fault}")
+    return wrong if done.rc >= NOT_FOUND else replace(wrong, log=(done.output.rstrip("\n"),))
 
 
 def judge_smi(done: Ended, program: str) -> NhcOutcome:
     """Translate how nvidia-smi ended."""
-    if done.rc == 0:
+    fault = smi_fault(done.rc)
+    if not fault:
         return PASSED
-    if done.rc in _MEANINGS:
-        return failed(_SMI, f"{program}:  {_MEANINGS[done.rc]}")
-    if done.rc > NOT_FOUND:
-        return failed(_SMI, f"{program}:  Caught fatal signal {done.rc & NOT_FOUND}")
+    wrong = failed(_SMI, f"{program}:  {fault}")
+    if done.rc in _MEANINGS or done.rc > NOT_FOUND:
+        return wrong
     said = done.output.rstrip("\n")
-    log = (f'{_SMI}:  {program}:  "{said}"',)
-    return replace(failed(_SMI, f"{program}:  Returned failure code {done.rc}"), log=log)
+    return replace(wrong, log=(f'{_SMI}:  {program}:  "{said}"',))
 
 
 async def _healthmon(words: Sequence[str], run: NhcRun) -> NhcOutcome:  # noqa: ARG001 - it takes none

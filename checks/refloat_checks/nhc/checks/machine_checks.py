@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_hw_mcelog: how many memory errors mcelog's daemon has counted within a day."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,19 +23,32 @@ def judge(done: Ended, most_corrected: str, most_uncorrected: str, *, strict: bo
         return PASSED
     if not most_corrected or not most_uncorrected:
         return replace(failed(NAME, "MCEs detected in log."), log=(f"{NAME}:  MCEs detected:  {said.rstrip()}",))
-    lines = [line for line in said.split("\n") if line]
-    limits = {"corrected": most_corrected, "UNcorrected": most_uncorrected}
-    for number, line in enumerate(lines):
-        kind = _KINDS.get(line, "")
-        if not kind or number + _DAY_LINE >= len(lines):
-            continue
-        count = (lines[number + _DAY_LINE].split() or ["0"])[0]
-        limit = whole(limits[kind], "limit of errors", strict=strict)
-        if limit is not None and (whole(count, "count of errors", strict=strict) or 0) > limit:
-            text = f"MCEs detected - {count} {kind} memory errors detected (limit of {limits[kind]}/day)."
+    texts = {"corrected": most_corrected, "UNcorrected": most_uncorrected}
+    for kind, count_text in daily_counts(said):
+        limit = whole(texts[kind], "limit of errors", strict=strict)
+        if limit is not None and (whole(count_text, "count of errors", strict=strict) or 0) > limit:
+            text = f"MCEs detected - {count_text} {kind} memory errors detected (limit of {texts[kind]}/day)."
             wrong = failed(NAME, text)
             return replace(wrong, log=(wrong.message,))
     return PASSED
+
+
+def daily_counts(said: str) -> Iterator[tuple[str, str]]:
+    """Give, for each DIMM in turn, `corrected` or `UNcorrected` and the count of the last day."""
+    lines = [line for line in said.split("\n") if line]
+    for number, line in enumerate(lines):
+        if line in _KINDS and number + _DAY_LINE < len(lines):
+            yield _KINDS[line], (lines[number + _DAY_LINE].split() or ["0"])[0]
+
+
+def refuses(said: str) -> bool:
+    """Tell whether mcelog has no daemon to ask."""
+    return _REFUSED in said
+
+
+def tells(said: str) -> bool:
+    """Tell whether there are counts at all."""
+    return any(heading in said for heading in _KINDS)
 
 
 async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:  # noqa: ARG001 - it takes none
@@ -45,12 +58,12 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:  # noqa: ARG00
         run.variables.get(f"MCELOG_MAX_{kind}_RATE", most) for kind, most in (("CORRECTED", "9"), ("UNCORRECTED", "0"))
     ]
     said = done.output + done.error
-    if _REFUSED in said:
+    if refuses(said):
         line = f"{NAME}:  No mcelog daemon running on {run.variable('HOSTNAME')}"
         return otherwise(
             run, deviations.NO_MCELOG, NAME, "No mcelog daemon is running", passed(log=(line,), syslog=(line,))
         )
-    if done.rc != 0 and not any(heading in said for heading in _KINDS):
+    if done.rc != 0 and not tells(said):
         nhc = judge(done, *limits, strict=run.strict)
         return otherwise(run, deviations.NO_MCELOG, NAME, f"{argv[0]} gives no counts: {said.strip() or done.rc}", nhc)
     return judge(done, *limits, strict=run.strict)

@@ -2,7 +2,7 @@
 """check_moab_sched, _rm, _torque: what Moab and TORQUE say of themselves."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from refloat_checks.nhc.checks.cmd import run_output
@@ -19,34 +19,53 @@ _STATE: Final = re.compile(r"^([A-Z][A-Z]\[[^\]]+\])\s+State: ([A-Za-z0-9_]+)")
 _SCHEDULING: Final = re.compile(r"set server scheduling = ([A-Za-z0-9]+)")
 
 
-def judge_sched(lines: Sequence[str], version: str, alert: str) -> NhcOutcome:
-    """Compare Moab's version with a match string, and fail for alerts that match another."""
+def sched_fault(lines: Iterable[str], version: str, alert: str) -> str:
+    """Say what is wrong with Moab's scheduler: its version (a match string), or alerts that match another."""
     for line in lines:
         found = _VERSION.search(line) if version else None
         if found is not None:
             if not matches(version, found[1]):
-                return failed(_SCHED, f"Moab version {found[1]} != expected version {version}")
+                return f"Moab version {found[1]} != expected version {version}"
         elif (found := _ALERT.search(line)) is not None and matches(alert, found[1]):
-            return failed(_SCHED, f"Moab Alert:  {found[1]}")
-    return PASSED
+            return f"Moab Alert:  {found[1]}"
+    return ""
+
+
+def rm_fault(lines: Iterable[str]) -> str:
+    """Say which resource manager, but Moab's internal one, is not active."""
+    for line in lines:
+        found = _STATE.search(line)
+        if found is not None and "internal" not in found[1] and found[2] != "Active":
+            return f'External resource manager "{found[1]}" is in state "{found[2]}"'
+    return ""
+
+
+def torque_fault(lines: Iterable[str]) -> str:
+    """Say so if TORQUE does not schedule."""
+    for line in lines:
+        found = _SCHEDULING.search(line)
+        if found is not None and found[1] != "True":
+            return f'Scheduling not active (set to "{found[1]}") in TORQUE configuration'
+    return ""
+
+
+def judge_sched(lines: Sequence[str], version: str, alert: str) -> NhcOutcome:
+    """Compare Moab's version with a match string, and fail for alerts that match another."""
+    return _judge(_SCHED, sched_fault(lines, version, alert))
 
 
 def judge_rm(lines: Sequence[str]) -> NhcOutcome:
     """Fail for a resource manager, but Moab's internal one, that is not active."""
-    for line in lines:
-        found = _STATE.search(line)
-        if found is not None and "internal" not in found[1] and found[2] != "Active":
-            return failed(_RM, f'External resource manager "{found[1]}" is in state "{found[2]}"')
-    return PASSED
+    return _judge(_RM, rm_fault(lines))
 
 
 def judge_torque(lines: Sequence[str]) -> NhcOutcome:
     """Fail if TORQUE does not schedule."""
-    for line in lines:
-        found = _SCHEDULING.search(line)
-        if found is not None and found[1] != "True":
-            return failed(_TORQUE, f'Scheduling not active (set to "{found[1]}") in TORQUE configuration')
-    return PASSED
+    return _judge(_TORQUE, torque_fault(lines))
+
+
+def _judge(name: str, fault: str) -> NhcOutcome:
+    return failed(name, fault) if fault else PASSED
 
 
 def _words(given: Options, command: Sequence[str], *, strict: bool) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from refloat_checks import process_table, sockets
+from refloat_checks.facts import Facts
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.owners import names
 from refloat_checks.nhc.checks.patterns import require_meaning
@@ -131,33 +132,36 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     if isinstance(wanted, NhcOutcome):
         return wanted
     require_meaning(run, *wanted.patterns.values())
-    proto = wanted.patterns.get("p", "")
+    return judge(len(await find(run.facts, wanted.patterns)), wanted)
+
+
+async def find(facts: Facts, patterns: Mapping[str, str]) -> list[Socket]:
+    """Find the sockets that fit in all that is given, by NHC's option letters."""
+    proto = patterns.get("p", "")
 
     def may_be(name: str) -> bool:
         return not proto or matches(proto, name) or matches(proto, f"{name}6")
 
-    state = compiled(wanted.patterns.get("s", "*"))
-    fit = candidates(await sockets.sockets(run.facts, may_be, state), wanted.patterns)
-    if "u" in wanted.patterns:
-        users = await names(run.facts, (each.uid for each in fit if each.uid is not None))
-        fit = [each for each in fit if matches(wanted.patterns["u"], "" if each.uid is None else users[each.uid])]
-    if "d" in wanted.patterns and fit:
-        fit = await _held_by(wanted.patterns["d"], fit, run)
-    return judge(len(fit), wanted)
+    state = compiled(patterns.get("s", "*"))
+    fit = candidates(await sockets.sockets(facts, may_be, state), patterns)
+    if "u" in patterns:
+        users = await names(facts, (each.uid for each in fit if each.uid is not None))
+        fit = [each for each in fit if matches(patterns["u"], "" if each.uid is None else users[each.uid])]
+    return await _held_by(patterns["d"], fit, facts) if "d" in patterns and fit else fit
 
 
-async def _held_by(pattern: str, fit: Sequence[Socket], run: NhcRun) -> list[Socket]:
+async def _held_by(pattern: str, fit: Sequence[Socket], facts: Facts) -> list[Socket]:
     """Keep the sockets that such a program holds.
 
     A program's open files take long to read, so they are read of those only that have such a name; of all, if a socket
     fits that such a program does not hold.
     """
-    programs = {each.pid: sockets.program_name(each.title) for each in await process_table.titles(run.facts)}
+    programs = {each.pid: sockets.program_name(each.title) for each in await process_table.titles(facts)}
     names_that_fit = {name for name in set(programs.values()) if matches(pattern, name)}
     named = tuple(pid for pid, name in programs.items() if name in names_that_fit)
     all_pids = pattern.startswith("!") or matches(pattern, _UNHELD)
     inodes = frozenset(each.inode for each in fit)
-    holders = await sockets.holders(run.facts, tuple(programs) if all_pids else named, inodes)
+    holders = await sockets.holders(facts, tuple(programs) if all_pids else named, inodes)
     kept = []
     for each in fit:
         held_by = [programs[pid] for pid in holders.get(each.inode, ())] or [_UNHELD]
