@@ -70,6 +70,11 @@ _SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
     "usage": ("usage", "UsageLimits"),
     "users": ("users", "UsersLimits"),
     "lineage": ("lineage", "LineageLimits"),
+    "socket": ("open_sockets", "SocketLimits"),
+    "dmi": ("firmware", "DmiLimits"),
+    "mcelog": ("mcelog", "McelogLimits"),
+    "nvidia_tool": ("nvidia_tool", "NvidiaToolLimits"),
+    "moab": ("moab", "MoabLimits"),
 }
 
 

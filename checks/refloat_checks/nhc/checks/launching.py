@@ -16,6 +16,7 @@ NOT_FOUND: Final = 127
 OUTPUT_CAP_BYTES: Final = 1 << 20
 DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
 _NOT_EXECUTABLE: Final = 126
+CANNOT_RUN: Final = frozenset({_NOT_EXECUTABLE, NOT_FOUND})
 _SIGNALLED: Final = 128
 TERMINATED: Final = 143
 
