@@ -2,15 +2,15 @@
 """What `refloat check` runs: the agent's checks, once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from refloat_agent import config
 from refloat_agent.config import AgentSettings
 from refloat_checks import facts, offline
-from refloat_checks.api import Result
+from refloat_checks.api import Profile, Result, Severity
 from refloat_checks.nhc.live import NhcConf
 from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Roots
@@ -27,6 +27,11 @@ class Wanted:
 
     specs: tuple[CheckSpec, ...]
     nhc: NhcConf | None = None
+
+    @property
+    def only_warning(self) -> frozenset[str]:
+        """The checks that never drain a node."""
+        return frozenset(spec.name for spec in self.specs if spec.severity is Severity.WARN)
 
 
 def wanted(path: Path, only: Sequence[str], *, host: str | None = None) -> Wanted:
@@ -47,6 +52,13 @@ def wanted_of_nhc(path: Path, only: Sequence[str], *, host: str | None = None) -
     """The lines of an nhc.conf that apply to a host, or those that are named. Raises Misconfigured."""
     nhc = NhcConf.load(path, host=host)
     return Wanted(_chosen(nhc.specs(), only, path), nhc)
+
+
+def of_profile(asked: Wanted, word: str) -> Wanted:
+    """Those of them that are of a profile. Raises Misconfigured where there is no such profile."""
+    if word not in set(Profile):
+        raise Misconfigured(f"no profile {word!r} (there are: {', '.join(Profile)})")
+    return replace(asked, specs=tuple(spec for spec in asked.specs if spec.is_in(Profile(word))))
 
 
 def _chosen(specs: Sequence[CheckSpec], only: Sequence[str], path: Path) -> tuple[CheckSpec, ...]:
@@ -72,9 +84,9 @@ async def look(asked: Wanted, root: Path | None = None) -> tuple[Result, ...]:
         await pool.aclose()
 
 
-def exit_status(results: Sequence[Mapping[str, Any]]) -> int:
+def exit_status(results: Sequence[Mapping[str, Any]], ignored: Collection[str] = ()) -> int:
     """1 where one failed; 3 where one could not be looked at, which proves neither; else 0."""
-    found = {result["status"] for result in results}
+    found = {result["status"] for result in results if result["check"] not in ignored}
     if Status.FAILED in found:
         return 1
     return 3 if Status.UNKNOWN in found else 0

@@ -24,8 +24,8 @@ app = typer.Typer(
 app.command(epilog="Example: refloat status 'n[1-4]'")(nodes.status)
 app.command(epilog="Example: refloat why n3")(nodes.why)
 app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.events)
-app.command(epilog="Example: refloat check --config /etc/refloat/agent.toml --only scratch")(check.check)
 app.command(epilog="Example: refloat demo --json")(demo)
+app.add_typer(check.app, name="check")
 app.add_typer(wave.app, name="wave")
 app.add_typer(config.app, name="config")
 

@@ -103,6 +103,8 @@ def _kind(one: Mapping[str, Any]) -> str:
 def agent(answer: Mapping[str, Any], at: float) -> RenderableType:
     """What one agent says of its node, and its checks."""
     parts: list[RenderableType] = [nodes([{**answer, "online": True}], at)]
+    if answer.get("config_error"):
+        parts.append(Text(f"the configuration on disk is not the one that runs: {answer['config_error']}", "bold red"))
     results = answer.get("checks", ())
     if results:
         parts.append(checks(results))
@@ -116,7 +118,8 @@ def checks(results: Sequence[Mapping[str, Any]]) -> RenderableType:
         status = Status(result["status"])
         took = f"{result.get('duration_s', 0.0) * 1000:.0f} ms"
         name = result.get("check") or result.get("name", "")
-        table.add_row(Text(name), Text(status.value, _STATUSES[status]), took, Text(result["message"]))
+        message = result["message"] + (f" [counts as: {result['counts_as']}]" if "counts_as" in result else "")
+        table.add_row(Text(name), Text(status.value, _STATUSES[status]), took, Text(message))
     return table
 
 

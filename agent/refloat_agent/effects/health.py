@@ -17,7 +17,7 @@ import structlog
 from refloat_agent import health
 from refloat_agent.effects.idle import IdleLooks
 from refloat_agent.effects.standing import StandingFile, Stuck
-from refloat_agent.health import Flapping, Gate, Tracks
+from refloat_agent.health import Flapping, Gate, Track, Tracks
 from refloat_agent.observation import HealthFacts
 from refloat_agent.ports import Clock
 from refloat_checks.api import Profile, Result, Severity, When
@@ -210,15 +210,11 @@ class NodeHealth:
         """Every check, for `refloat status`: its latest result, what is believed, and what keeps it from counting."""
         found = []
         for name, gate in self._gates.items():
-            track = self.tracks.get(name)
-            if track is None and name not in self.off:
-                continue
-            row = track.result.as_dict() if track is not None else {"check": name}
-            row |= {"believed": track.believed.value, "since_s": track.since_s} if track is not None else {}
-            row |= {"must_pass_s": track.must_pass_s} if track is not None and track.must_pass_s else {}
-            row |= {"sticks": True} if gate.sticky and self._is_stuck(name) else {}
-            row |= {"off": f"switched off by {self.off[name]}"} if name in self.off else {}
-            found.append(row)
+            if name in self.off:
+                told = f"switched off by {self.off[name]}"
+                found.append({"check": name, "status": Status.UNKNOWN.value, "message": told, "off": True})
+            elif name in self.tracks:
+                found.append(_row(self.tracks[name], gate))
         return found
 
     # How it is done
@@ -325,3 +321,12 @@ class NodeHealth:
                 if gate.sticky and self._is_stuck(name)
             }
             await standing.save(stuck, self.off)
+
+
+def _row(track: Track, gate: Gate) -> dict[str, Any]:
+    row = {**track.result.as_dict(), "believed": track.believed.value, "since_s": track.since_s}
+    if track.believed is not track.result.finding.status:
+        row["counts_as"] = health.told(track, gate) if track.believed is Status.FAILED else track.believed.value
+    if track.must_pass_s:
+        row["must_pass_s"] = track.must_pass_s
+    return row

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from refloat_checks.api import Finding, Limits
+from refloat_checks.api import Finding, Limits, Profile
 from refloat_checks.facts import Facts
 from refloat_checks.nhc import registry, sources
 from refloat_checks.nhc.driver import Deaf, Options, Pass
@@ -23,6 +23,7 @@ from refloat_contract.words import Status
 KIND: Final = "nhc"
 SCRIPTS: Final = "scripts"
 _MARGIN_S: Final = 5.0
+_OF_A_TREE: Final = "check_file_"  # what these look at is in the files of an image, too
 
 
 class NhcLimits(Limits):
@@ -106,6 +107,7 @@ class NhcConf:
                 limits=NhcLimits(line=step.number),
                 deadline_s=self._options.deadline_s + _MARGIN_S,
                 interval_s=interval_s,
+                profiles=tuple(Profile) if step.text.startswith(_OF_A_TREE) else None,
             )
             for step in self.plan.checks
         ]

@@ -129,3 +129,34 @@ def test_an_offline_tree_is_looked_at_instead(refloat: Refloat, tmp_path: Path) 
 
     assert [result["status"] for result in found] == ["OK", "UNKNOWN"]
     assert refloat("check", "--nhc-conf", conf).status == 1
+
+
+def test_a_profile_is_looked_at_from_here_where_no_agent_answers(
+    refloat: Refloat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFLOAT_AGENT_SOCKET", str(tmp_path / "no.sock"))
+    file = agent_toml(tmp_path, "a", "B")
+    file.write_text(file.read_text() + 'profiles = ["boot"]\n')
+
+    assert refloat("check", "--config", file, "--profile", "prolog").status == 0
+    assert refloat("check", "--config", file, "--profile", "boot").status == 1
+    assert refloat("check", "--config", file, "--profile", "bot").status == 2
+
+
+def test_what_only_warns_does_not_fail_a_profile(refloat: Refloat, tmp_path: Path) -> None:
+    file = agent_toml(tmp_path, "B")
+    file.write_text(file.read_text() + 'severity = "warn"\n')
+
+    assert refloat("check", "--config", file, "--profile", "prolog").status == 0
+
+
+def test_an_image_is_asked_only_for_what_is_in_its_files(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "etc").mkdir(parents=True)
+    (tmp_path / "tree" / "etc" / "image-only").write_text("x")
+    conf = tmp_path / "nhc.conf"
+    conf.write_text("* || check_file_test -r -f /etc/image-only\n* || check_ps_loadavg 1000\n")
+
+    ended = refloat("check", "--nhc-conf", conf, "--root", tmp_path / "tree", "--profile", "image", "--json")
+
+    assert ended.status == 0
+    assert [result["status"] for result in json.loads(ended.out)] == ["OK"]

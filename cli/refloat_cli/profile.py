@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the agent of this node what the checks of a profile found: one question, and as few imports as it takes.
+
+It runs before every job. Whatever is not this very question is left to the whole command line.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+SOCKET: Final = "/run/refloat/agent.sock"
+_VARIABLE: Final = "REFLOAT_AGENT_SOCKET"
+_DEADLINE_S: Final = 35.0
+_BLOCK_BYTES: Final = 1 << 16
+
+
+def quick(words: Sequence[str]) -> int | None:
+    """Answer `--profile NAME [--max-age SECONDS] [--json]` by the agent; None: other words, or no agent answers."""
+    asked = _parsed(words)
+    if asked is None:
+        return None
+    answer = ask(asked["--profile"], float(asked["--max-age"]) if "--max-age" in asked else None)
+    return None if answer is None else tell(answer, asked["--profile"], as_json="--json" in asked)
+
+
+def _parsed(words: Sequence[str]) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word == "--json":
+            found[word] = ""
+        elif name in {"--profile", "--max-age"}:
+            found[name] = value if equals else next(rest, "")
+        else:
+            return None
+    age = found.get("--max-age", "0").replace(".", "", 1)
+    return found if found.get("--profile") and age.isdecimal() and age.isascii() else None
+
+
+def ask(profile: str, max_age_s: float | None) -> dict[str, Any] | None:
+    """What the agent says; None where none answers, or it does not know such a question."""
+    question = {"command": "profile", "arguments": {"profile": profile, "max_age_s": max_age_s}}
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_DEADLINE_S)
+            line.connect(os.environ.get(_VARIABLE, SOCKET))
+            line.sendall(json.dumps(question).encode() + b"\n")
+            blocks = []
+            while block := line.recv(_BLOCK_BYTES):
+                blocks.append(block)
+                if block.endswith(b"\n"):
+                    break
+        said = json.loads(b"".join(blocks))
+    except (OSError, ValueError):
+        return None
+    result = said.get("result") if isinstance(said, dict) else None
+    return result if isinstance(result, dict) else None
+
+
+def tell(answer: Mapping[str, Any], profile: str, *, as_json: bool) -> int:
+    """Print it, and give the exit status: what only warns is printed, and nothing else."""
+    bad = answer["bad"]
+    if as_json:
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    else:
+        for each in bad:
+            warns = " (only warns)" if each["severity"] == "warn" else ""
+            sys.stdout.write(f"{each['status']}  {each['check']}: {each['message']}{warns}\n")
+        sys.stdout.write(f"{profile}: {answer['good']} good, {len(bad)} not\n")
+    return exit_status(bad)
+
+
+def exit_status(bad: Sequence[Mapping[str, Any]]) -> int:
+    """1 where a check that drains failed, 3 where one could not be looked at, else 0."""
+    found = {each["status"] for each in bad if each["severity"] != "warn"}
+    if "FAILED" in found:
+        return 1
+    return 3 if found else 0
