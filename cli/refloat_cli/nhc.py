@@ -6,6 +6,7 @@ The work is done in a child; the parent only waits. Whatever hangs, and be it in
 
 # ruff: noqa: PLC0415 - what is not run is not imported: this starts on every node, all day
 
+import contextlib
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ TIMED_OUT: Final = 142
 BAD_USAGE: Final = 10
 GRACE_S: Final = 12.0  # for two questions to slurmctld, after the checks' own deadline
 MOST_S: Final = 57.0  # slurmd kills HealthCheckProgram after 60 s
+_TOGGLES: Final = (signal.SIGUSR1, signal.SIGUSR2)
 _SIGNALS: Final = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -53,6 +55,9 @@ def guarded(work: Callable[[], int], limit_s: float) -> int:
 
     A child in uninterruptible sleep cannot be killed, and is not waited for either.
     """
+    for number in _TOGGLES:
+        # Before the child is there: what such a signal does by itself is to end the program.
+        signal.signal(number, _ignore)
     child = os.fork()
     if child == 0:
         _work(work)
@@ -60,11 +65,9 @@ def guarded(work: Callable[[], int], limit_s: float) -> int:
     told: list[int] = []
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: told.append(number))
-    waker, written = os.pipe()
-    os.set_blocking(written, False)
-    signal.set_wakeup_fd(written)
-    ready, _, _ = select.select([handle, waker], [], [], limit_s)
-    if handle in ready:
+    for number in _TOGGLES:
+        signal.signal(number, lambda number, _: _pass_on(handle, number))
+    if _ends(handle, told, time.monotonic() + limit_s):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _kill_group(child)
     if told:
@@ -72,6 +75,31 @@ def guarded(work: Callable[[], int], limit_s: float) -> int:
         return _SIGNALS[signal.Signals(told[0])]
     sys.stdout.write(f"ERROR:  nhc:  Not done within {limit_s:g} s; the node's state is left as it is.\n")
     return TIMED_OUT
+
+
+def _ends(handle: int, told: list[int], until_s: float) -> bool:
+    """Wait for the child's end: False where time or a signal came first."""
+    waker, written = os.pipe()
+    for end in (waker, written):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(written)
+    while not told:
+        ready, _, _ = select.select([handle, waker], [], [], max(0.0, until_s - time.monotonic()))
+        if handle in ready:
+            return True
+        if not ready:
+            break
+        os.read(waker, 1)
+    return False
+
+
+def _ignore(_: int, __: object) -> None:
+    """Go on. Not SIG_IGN, which all programs that are started would inherit."""
+
+
+def _pass_on(handle: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, number)
 
 
 def _work(work: Callable[[], int]) -> NoReturn:

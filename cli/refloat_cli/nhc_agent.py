@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from refloat_checks.nhc import variables
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_contract.errors import Transient
 from refloat_contract.words import Status
@@ -28,6 +29,12 @@ class Answer(NamedTuple):
     conf: str | None
     findings: tuple[LineFinding, ...]
     variables: Mapping[str, str]
+
+    def settings(self) -> dict[str, str]:
+        """NHC's variables that the file's lines set, as NHC has them when it comes to tell and to mark."""
+        host = variables.of_host(os.uname().nodename)
+        said = self.variables
+        return {name: said[name] for name in variables.SETTINGS if name in said and said[name] != host.get(name)}
 
     def result(self, *, check_all: bool) -> PassResult:
         """The findings as a pass."""

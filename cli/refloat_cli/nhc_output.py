@@ -22,6 +22,7 @@ class Output:
         self._stdout = stdout or sys.stdout
         self._log: TextIO | None = None
         self._for_syslog: list[str] = []
+        self._debug_is_toggled = False
 
     @property
     def name(self) -> str:
@@ -57,8 +58,13 @@ class Output:
 
     def debug(self, text: str) -> None:
         """Write a line into the log if it is to tell what it does."""
-        if self.variables.get("DEBUG") == "1":
+        if (self.variables.get("DEBUG") == "1") is not self._debug_is_toggled:
             self.log(f"DEBUG:  {text}")
+
+    def toggle_debug(self) -> None:
+        """Tell what is done from now on, or no more, as NHC does at SIGUSR2."""
+        self._debug_is_toggled = not self._debug_is_toggled
+        self.debug("NHC DEBUG mode turned on via SIGUSR2.")
 
     def both(self, text: str) -> None:
         """Write a line into the log and on standard output."""

@@ -4,6 +4,7 @@
 # ruff: noqa: PLC0415, PTH112, PTH113, PTH118, PTH123 - what is not run is not imported, and pathlib is slow
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MOST_S: Final = 45.0
 DEFAULT_S: Final = 30.0
 BAD_CONFIGURATION: Final = 1
+RUNNING: Final = 'Running check:  "{}"'
 
 
 class Listening:
@@ -32,7 +34,7 @@ class Listening:
 
     def began(self, step: "Step") -> None:
         """Name the check that is looked at."""
-        self._output.verbose(f'Running check:  "{step.text}"')
+        self._output.verbose(RUNNING.format(step.text))
 
     def said(self, text: str) -> None:
         """Log what a check said."""
@@ -86,8 +88,11 @@ class Run:
         if answer is None:
             result = self._own_pass()
         else:
+            # As in NHC the file has the last word, also over the command line.
+            self.variables.update(answer.settings())
             result = answer.result(check_all=self._check_all)
             for finding in result.findings:
+                self.output.verbose(RUNNING.format(finding.check))
                 Listening(self.output).found(finding)
         if result is not None:
             self._conclude(result, answered=answer is not None)
@@ -124,6 +129,9 @@ class Run:
         except OSError as error:
             self.output.log(f"WARNING:  nhc:  {path}:  {error.strerror}")
             return
+        if any("NHC_MCHECK_" in line for line in lines):
+            said = "NHC_MCHECK_COMMAND is not run:  no host is found in a target of its kind"
+            self.output.log(f"WARNING:  nhc:  {path}:  {said}")
         if not all(settings_line(line, self.variables) for line in lines):
             from refloat_cli import nhc_pass
 
@@ -168,8 +176,6 @@ class Run:
     def _conclude(self, result: PassResult, *, answered: bool) -> None:
         if not answered:
             self.variables.update(result.variables)
-        elif "MARK_OFFLINE" not in self._asked.variables:
-            self.variables["MARK_OFFLINE"] = result.variables.get("MARK_OFFLINE", self.variables["MARK_OFFLINE"])
         failures = result.verdict.failures
         if failures and self._check_all:
             self.output.both(f"ERROR:  {self.output.name}:  {failures} health checks failed.")
@@ -208,4 +214,6 @@ def _lines(path: str) -> list[str]:
 
 def run(asked: Asked) -> int:
     """Run the command, and give its exit status."""
-    return Run(asked).status()
+    made = Run(asked)
+    signal.signal(signal.SIGUSR2, lambda *_: made.output.toggle_debug())
+    return made.status()

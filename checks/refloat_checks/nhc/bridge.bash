@@ -8,6 +8,7 @@ _refloat_fd=$1
 _refloat_results=$2
 shift 2
 _refloat_watched=()
+_refloat_each_line=0
 
 _refloat_say() { printf '%s\0' "$@" >&"$_refloat_fd"; }
 _refloat_hear() { IFS= read -r -d '' "$1" <&"$_refloat_fd"; }
@@ -48,8 +49,9 @@ _refloat_call() {
     (
         # From in here, so that nothing else is said before.
         _refloat_say called "$BASHPID"
-        # With NHC_CHECK_ALL `die` would return, and the command end well.
+        # Else `die` would return, and the command end well.
         NHC_CHECK_ALL=0
+        _refloat_each_line=0
         "${_refloat_words[@]}"
     ) >&"$_refloat_results" &
     set +m
@@ -64,7 +66,7 @@ _refloat_check() {
 
 _refloat_fail() {
     _refloat_say die "$1" "$2" "$3"
-    [[ "$NHC_CHECK_ALL" == 1 ]] || exit "$1"
+    [[ "$NHC_CHECK_ALL" == 1 || "$_refloat_each_line" == 1 ]] || exit "$1"
     return 0
 }
 

@@ -16,6 +16,8 @@ from refloat_contract.errors import Transient
 SCRIPT: Final = Path(__file__).with_name("bridge.bash")
 LAUNCHER: Final = ("/usr/bin/env", "--", "bash", "--noprofile", "--norc")
 OUTPUT_CAP_BYTES: Final = 1 << 18
+# Set to 1, a failure ends no line, and so no run, whatever NHC_CHECK_ALL says.
+EACH_LINE: Final = "_refloat_each_line"
 _WORD_CAP_BYTES: Final = 1 << 20
 _GRACE_S: Final = 1.0
 

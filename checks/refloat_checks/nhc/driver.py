@@ -11,7 +11,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc import plan as plans
 from refloat_checks.nhc import words
 from refloat_checks.nhc.answers import HARDWARE_NAMES, Answers
-from refloat_checks.nhc.bridge import Answer, Bridge, Ran
+from refloat_checks.nhc.bridge import EACH_LINE, Answer, Bridge, Ran
 from refloat_checks.nhc.findings import CANNOT_RUN, TIMED_OUT, LineFinding, PassResult, verdict
 from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun, Returned
 from refloat_checks.nhc.performing import Performer
@@ -341,6 +341,8 @@ class Pass:
             env = {**self._options.env, "PATH": self._options.env.get("PATH", PATH)}
             self._bridge = await Bridge.start(self._names, env, self._answer)
             await self._bridge.assign(self._variables, self._exports)
+            if self._options.every_line:
+                await self._bridge.assign({EACH_LINE: "1"})
             self._changed.clear()
             await self._bridge.watch(dict.fromkeys((*SETTINGS, *plans.watched(self._plan))))
             for script in self._plan.scripts:

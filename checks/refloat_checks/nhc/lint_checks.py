@@ -56,6 +56,10 @@ def remarks(text: str, command: Command | None, known: Collection[str], seen: Se
     """Find the traps in one check; `seen` goes from line to line."""
     if "HW_" in text and not seen.hardware:
         yield Remark("a HW_ variable is used before any check_hw_", "it is 0", "it is set", "a check_hw_ line before")
+    if "NHC_MCHECK_" in text:
+        nhc = "has matched all targets already; runs the command for match strings of checks"
+        yield Remark("an external match is defined", nhc, "never runs it", "ranges, lists or regular expressions")
+        return
     if command is None:
         yield from _of_shell(text, seen)
         return

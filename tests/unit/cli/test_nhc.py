@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemons import FakeDaemon
 
 from refloat_cli import nhc, nhc_helpers, nhc_options
+from refloat_cli.nhc_output import Output
 from refloat_cli.nhc_running import Run
 
 BAD = "* || check_hw_eth nosuch\n"
@@ -186,33 +189,71 @@ def test_a_missing_configuration_is_said_and_resumes_nothing(node: Node, capsys:
     assert node.calls == []
 
 
-def agents_answer(node: Node, *, acts: bool) -> Callable[[dict[str, object]], object]:
+def agents_answer(
+    node: Node, *, acts: bool, variables: Mapping[str, str] | None = None, failures: int = 1
+) -> Callable[[dict[str, object]], object]:
     finding = {
         "line": 1, "name": "x", "check": "check_x", "status": "FAILED", "rc": 4, "message": "check_x:  bad", "deaths": 1
     }  # fmt: skip
 
     async def answer(_: dict[str, object]) -> dict[str, object]:
-        return {"acts": acts, "conf": node.variables["CONFFILE"], "findings": [finding], "variables": {}}
+        findings = [finding] * failures
+        return {
+            "acts": acts, "conf": node.variables["CONFFILE"], "findings": findings, "variables": dict(variables or {})
+        }  # fmt: skip
 
     return answer
+
+
+def asked_of_agent(node: Node, *words: str, **answer: Any) -> int:
+    handlers: Any = {"nhc": agents_answer(node, **answer)}
+    daemon = FakeDaemon(node.place / "agent.sock", handlers).start()
+    try:
+        (node.place / "nhc.conf").write_text(GOOD)
+        run = Run(nhc_options.parse(words), {"SLURMD_NODENAME": "n1"}, socket=str(node.place / "agent.sock"))
+        run.variables.update(node.variables)
+        return run.status()
+    finally:
+        daemon.stop()
 
 
 @pytest.mark.parametrize(("acts", "calls"), [(True, 0), (False, 1)])
 def test_with_the_agent_running_its_answer_is_given_and_only_one_of_both_drains(
     node: Node, capsys: pytest.CaptureFixture[str], *, acts: bool, calls: int
 ) -> None:
-    daemon = FakeDaemon(node.place / "agent.sock", {"nhc": agents_answer(node, acts=acts)}).start()  # type: ignore[dict-item]
-    try:
-        (node.place / "nhc.conf").write_text(GOOD)
-        run = Run(nhc_options.parse(["-q"]), {"SLURMD_NODENAME": "n1"}, socket=str(node.place / "agent.sock"))
-        run.variables.update(node.variables)
-        status = run.status()
-    finally:
-        daemon.stop()
+    assert asked_of_agent(node, "-q", acts=acts) == 4
 
-    assert status == 4
     assert len(node.calls) == calls
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "status", "calls"),
+    [
+        ((), {"NHC_CHECK_ALL": "1"}, 3, ["update|State=DRAIN|NodeName=n1|Reason=NHC: check_x:  bad|"]),
+        (("-a",), {"NHC_CHECK_ALL": "0"}, 4, ["update|State=DRAIN|NodeName=n1|Reason=NHC: check_x:  bad|"]),
+        ((), {"MARK_OFFLINE": "0"}, 4, []),
+        (("MARK_OFFLINE=0",), {}, 4, []),
+        ((), {"SLURM_SC_OFFLINE_ARGS": "update State=FAIL"}, 4,
+         ["update|State=FAIL|NodeName=n1|Reason=NHC: check_x:  bad|"]),
+        ((), {"HW_CORES": "2", "SECRET": "x"}, 4, ["update|State=DRAIN|NodeName=n1|Reason=NHC: check_x:  bad|"]),
+    ],
+)  # fmt: skip
+def test_what_the_file_sets_counts_also_where_the_agent_answers(
+    node: Node, words: tuple[str, ...], variables: dict[str, str], status: int, calls: list[str]
+) -> None:
+    assert asked_of_agent(node, "-q", *words, acts=False, variables=variables, failures=3) == status
+
+    assert node.calls == calls
+
+
+def test_the_agents_answer_is_told_line_by_line_where_the_file_wants_it_verbose(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_of_agent(node, acts=True, variables={"VERBOSE": "1"})
+
+    assert 'Running check:  "check_x"' in node.log
+    assert capsys.readouterr().out == "ERROR:  nhc:  Health check failed:  check_x:  bad\n"
 
 
 def test_a_wrong_option_is_10_with_the_help(
@@ -252,6 +293,29 @@ def test_whatever_hangs_the_program_answers(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_childs_status_is_the_programs() -> None:
     assert nhc.guarded(lambda: 7, 10) == 7
+
+
+def test_the_signals_that_toggle_reach_the_work_and_end_nothing() -> None:
+    def work() -> int:
+        got: list[int] = []
+        signal.signal(signal.SIGUSR2, lambda number, _: got.append(number))
+        until_s = time.monotonic() + 5
+        while not got and time.monotonic() < until_s:
+            os.kill(os.getppid(), signal.SIGUSR1)
+            os.kill(os.getppid(), signal.SIGUSR2)
+            time.sleep(0.01)
+        return len(got) > 0
+
+    assert nhc.guarded(work, 10) == 1
+
+
+def test_debugging_is_toggled(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output({"DEBUG": "0"})
+    for text in ("silent", "told", "silent again"):
+        output.debug(text)
+        output.toggle_debug()
+
+    assert [line for line in capsys.readouterr().out.splitlines() if "SIGUSR2" not in line] == ["DEBUG:  told"]
 
 
 def test_a_settings_file_is_read_without_a_shell_where_it_is_plain(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

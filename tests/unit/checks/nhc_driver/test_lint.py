@@ -37,6 +37,7 @@ def test_a_file_without_traps_has_none() -> None:
         ("{node[01-10,15]} || true\n", (1, 2), "matches no host"),
         ("/ || true\n", (1, 1), "ends here with status 1"),
         ("/n[/ || true\n", (1, 3), "matches no host"),
+        ("* || NHC_MCHECK_DELIM[0]=@@\n", (1, 6), "external match"),
         ("n1,n2 || true\n", (1, 1), "list without braces"),
         ("check_hw_eth lo\n", (1, 1), "runs nowhere"),
         ("* ||\n", (1, 1), "ignores the line"),
