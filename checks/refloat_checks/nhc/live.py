@@ -92,7 +92,7 @@ class NhcConf:
             acts=acts,
             every_line=True,
             deadline_s=deadline_s,
-            variables={**exports, "NHC_CHECK_ALL": "1"},
+            variables=exports,
             exports=tuple(exports),
         )
         return cls(path, plan, options, clock=clock)

@@ -61,6 +61,22 @@ async def test_all_lines_are_looked_at_in_one_pass_beside_other_checks(tmp_path:
     assert live.last.result.variables["MARK_OFFLINE"] == "0"
 
 
+async def test_each_line_is_looked_at_whatever_the_file_says_of_all_checks(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "site.nhc").write_text("check_twice() { die 1 once; die 2 twice; return 1; }\n")
+    text = "* || NHC_CHECK_ALL=0\n* || check_twice\n* || check_hw_eth lo\n"
+    live = await asyncio.to_thread(conf, tmp_path, text)
+    pool = ProbePool()
+
+    results = await Runner(live.specs(), facts.source(Roots(), pool), find_look=live.look_of).run()
+    await pool.aclose()
+
+    assert [result.finding.status for result in results] == [Status.FAILED, Status.OK]
+    assert live.last is not None
+    assert live.last.result.findings[0].deaths == 2
+    assert live.last.result.variables["NHC_CHECK_ALL"] == "0"
+
+
 async def test_lines_after_an_exit_are_unknown_not_good(tmp_path: Path) -> None:
     live = await asyncio.to_thread(conf, tmp_path, "* || exit 0\n* || check_hw_eth lo\n")
     pool = ProbePool()
