@@ -8,11 +8,31 @@ import pytest
 from pydantic import ValidationError
 
 from refloat_checks.facts import Facts
+from refloat_checks.file_faults import Seen
 from refloat_checks.files import FileFacts, FileLimits, judge, look
-from refloat_checks.probes import FileStat
+from refloat_checks.lines import compare
+from refloat_checks.nhc.checks.file_contents import CAP_BYTES
+from refloat_checks.probes import Attributes
 from refloat_contract.words import Status
 
-STAT = FileStat(type="file", mode=0o644, uid=0, gid=0, size=2048, age_s=100.0)
+NOW = 1100.5
+STAT = Seen(
+    Attributes(
+        type="char",
+        mode=0o644,
+        blocks=8,
+        device=64768,
+        special=os.makedev(195, 255),
+        uid=0,
+        gid=0,
+        size=2048,
+        atime=1050.0,
+        mtime=1000.0,
+        ctime=1040.0,
+    ),
+    group="root",
+    access="rw",
+)
 
 
 @pytest.mark.parametrize(
@@ -22,25 +42,43 @@ STAT = FileStat(type="file", mode=0o644, uid=0, gid=0, size=2048, age_s=100.0)
         (FileFacts(None), {}, "/f does not exist"),
         (FileFacts(None), {"exists": False}, None),
         (FileFacts(STAT), {"exists": False}, "/f exists, and should not"),
-        (FileFacts(STAT), {"is_a": "file", "mode": "0644", "owner": "root", "min_size": "2k", "max_age_s": 100}, None),
-        (FileFacts(STAT), {"is_a": "directory"}, "/f is a file (should be a directory)"),
+        (FileFacts(STAT), {"is_a": "char", "mode": "0644", "owner": "root", "min_size": "2k", "max_age_s": 100}, None),
+        (FileFacts(STAT), {"is_a": "directory"}, "/f is a char (should be a directory)"),
         (FileFacts(STAT), {"mode": "600"}, "/f has mode 0644 (should be 0600)"),
         (FileFacts(STAT), {"min_size": "3k"}, "/f has 2 kB (limit 3k)"),
         (FileFacts(STAT), {"max_age_s": 99}, "/f was last written 100 s ago (limit 99 s)"),
         (FileFacts(STAT, "Stale file handle"), {"readable": True}, "/f cannot be read: Stale file handle"),
         (FileFacts(STAT, "", "No space left"), {"writable": True}, "/f cannot be written: No space left"),
+        (FileFacts(STAT), {"mode_has": "0640", "group": "root", "device": 64768, "major": 195, "minor": 255}, None),
+        (FileFacts(STAT), {"mode_has": "4000"}, "/f has mode 0644 (should have 4000)"),
+        (FileFacts(STAT), {"group": "munge"}, "/f belongs to group root (should be munge)"),
+        (FileFacts(STAT), {"group": "99"}, "/f belongs to group 0 (should be 99)"),
+        (FileFacts(STAT), {"major": 1}, "/f has major number 195 (should be 1)"),
+        (FileFacts(STAT), {"min_age_s": 99, "changed_within_s": 60, "changed_before_s": 59}, None),
+        (FileFacts(STAT), {"min_age_s": 100}, "/f was written 100 s ago (not within 100 s)"),
+        (FileFacts(STAT), {"changed_within_s": 59}, "/f last changed 60 s ago (limit 59 s)"),
+        (FileFacts(STAT), {"changed_before_s": 61}, "/f changed 60 s ago (not within 61 s)"),
+        (FileFacts(STAT), {"unread": True}, "/f was read 50 s ago, after it was written"),
+        (FileFacts(STAT), {"access": "rw"}, None),
+        (FileFacts(STAT), {"access": "rx"}, "/f allows us rw (should be rx)"),
+        (FileFacts(STAT, compared=compare("ab", ["a", "c"])), {"lines": ["a", "c"]}, "/f has no line like c"),
+        (
+            FileFacts(STAT, compared=compare("ab", ["a", "!b"])),
+            {"lines": ["a", "!b"]},
+            "/f has line 2, which is like b (should not)",
+        ),
         (FileFacts(STAT, "x"), {"mode": "600"}, "/f has mode 0644 (should be 0600), and cannot be read: x"),
     ],
 )
 def test_a_file_is_judged(seen: FileFacts, limits: dict[str, Any], message: str | None) -> None:
-    finding = judge(seen, FileLimits(path="/f", **limits), 0, "f")
+    finding = judge(seen, FileLimits(path="/f", **limits), 0, "f", NOW)
 
     assert finding.status is (Status.OK if message is None else Status.FAILED)
     assert message is None or finding.message == message
 
 
 def test_the_wrong_owner_is_named() -> None:
-    finding = judge(FileFacts(STAT), FileLimits(path="/f", owner="munge"), 998, "f")
+    finding = judge(FileFacts(STAT), FileLimits(path="/f", owner="munge"), 998, "f", NOW)
 
     assert finding.message == "/f belongs to uid 0 (should be munge)"
 
@@ -54,6 +92,9 @@ def test_the_wrong_owner_is_named() -> None:
         {"path": "relative"},
         {"exists": False, "mode": "0644"},
         {"exists": False, "readable": True},
+        {"exists": False, "lines": ["x"]},
+        {"access": "wr"},
+        {"lines": ["/(/"]},
         {"min_size": "3%"},
         {"is_a": "door"},
     ],
@@ -79,6 +120,12 @@ def test_limits_that_mean_nothing_are_refused(limits: dict[str, Any]) -> None:
         ("file/below", {}, Status.FAILED),
         ("file", {"writable": True}, Status.FAILED),
         ("no", {"exists": False}, Status.OK),
+        ("link", {"follow": False, "is_a": "file"}, Status.FAILED),
+        ("link", {"follow": False, "mode": "0777"}, Status.OK),
+        ("file", {"lines": ["x", "!y"], "access": "r"}, Status.OK),
+        ("file", {"lines": ["!x"]}, Status.FAILED),
+        ("dir", {"lines": ["!x"]}, Status.UNKNOWN),
+        ("file", {"group": str(os.getegid()), "min_age_s": 60}, Status.FAILED),
     ],
 )
 async def test_a_real_file_is_looked_at(
@@ -108,5 +155,13 @@ async def test_a_path_that_may_not_be_looked_at_is_unknown(facts: Facts, tmp_pat
 
 async def test_an_owner_that_nobody_knows_makes_it_unknown(facts: Facts, tmp_path: Path) -> None:
     finding = await look(facts, FileLimits(path=str(tmp_path), owner="no-such-user-here"), "f")
+
+    assert finding.status is Status.UNKNOWN
+
+
+async def test_a_large_file_is_unknown_and_not_half_read(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * (CAP_BYTES + 1))
+
+    finding = await look(facts, FileLimits(path=str(tmp_path / "large"), lines=("!y",)), "f")
 
     assert finding.status is Status.UNKNOWN

@@ -1,84 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_file_stat: owners, permissions, device numbers and times of files; of links themselves, not their targets."""
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, absolute, getopts
 from refloat_checks.nhc.native import PASSED, Aborted, NativeCheck, NhcOutcome, NhcRun, failed
 from refloat_checks.probes import Attributes
 
 NAME: Final = "check_file_stat"
+_ANYTHING: Final = Wanted()
+
+
+_NUMBER: Final = "device number"
+_SECONDS: Final = "number of seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class FileSeen:
-    """A file's attributes, with its owners' names."""
+class _Test:
+    """What an option compares, how its argument is read (a text, if not as a number), and what a fault is called."""
 
-    attributes: Attributes
-    user: str
-    group: str
+    part: str
+    said: str
+    number: str = ""
 
 
-def judge(name: str, seen: FileSeen, given: Options, now: float, *, strict: bool = False) -> NhcOutcome:
-    """Apply the tests in NHC's order, which decides what is reported of several faults."""
-    for letter in ("N", "O", "D", "g", "u", "G", "t", "T", "m", "M", "n", "o", "U"):
+# In NHC's order, which decides what is reported of several faults.
+_TESTS: Final = {
+    "N": _Test("changed_within_s", "ctime is not newer than {text}s", _SECONDS),
+    "O": _Test("changed_before_s", "ctime is not older than {text}s", _SECONDS),
+    "D": _Test("device", "device number is {seen:#x}; should be {text}", _NUMBER),
+    "g": _Test("gid", 'GID is "{seen}"; should be "{text}"'),
+    "u": _Test("uid", 'UID is "{seen}"; should be "{text}"'),
+    "G": _Test("group", 'groupname is "{seen}"; should be "{text}"'),
+    "t": _Test("major", "has device major number {seen:#x}; should be {text}", _NUMBER),
+    "T": _Test("minor", "has device minor number {seen:#x}; should be {text}", _NUMBER),
+    "m": _Test("mode", "has permissions 0{seen:o}; should be {text}", "mode"),
+    "M": _Test("mode_has", "has permissions 0{seen:o}; should be at least {text}", "mode"),
+    "n": _Test("written_within_s", "mtime is not newer than {text}s", _SECONDS),
+    "o": _Test("written_before_s", "mtime is not older than {text}s", _SECONDS),
+    "U": _Test("user", 'username is "{seen}"; should be "{text}"'),
+}
+# With these the shell calculates, and gives up at what is no number; with the others it only compares.
+_CALCULATED: Final = frozenset("NOnoM")
+
+
+def judge(name: str, seen: Seen, given: Options, now: float, *, strict: bool = False) -> NhcOutcome:
+    """Apply the tests up to the first that is not true."""
+    for letter, test in _TESTS.items():
         text = given.last(letter) or (given.last("d") if letter == "D" else "")
-        complaint = _complaint(letter, text, seen, int(now), strict=strict) if text else ""
-        if complaint:
-            return failed(NAME, f'File "{name}" {complaint}')
+        if not text:
+            continue
+        value = whole(text, test.number, strict=strict) if test.number else text
+        if value is None and letter in _CALCULATED:
+            raise Aborted
+        asked: dict[str, Any] = {test.part: value}
+        for fault in faults(seen, replace(_ANYTHING, **asked), now):
+            return failed(NAME, f'File "{name}" {test.said.format(seen=fault.seen, text=text)}')
     return PASSED
-
-
-def _complaint(letter: str, text: str, seen: FileSeen, now: int, *, strict: bool) -> str:
-    if letter in {"N", "O", "n", "o"}:
-        return _of_time(letter, text, seen.attributes, now, strict=strict)
-    if letter in {"m", "M"}:
-        return _of_mode(letter, text, seen.attributes.mode, strict=strict)
-    if letter in _NAMES:
-        what, value = _NAMES[letter]
-        return f'{what} is "{value(seen)}"; should be "{text}"' if value(seen) != text else ""
-    what, number = _NUMBERS[letter]
-    actual = number(seen.attributes)
-    wanted = whole(text, "device number", strict=strict)
-    return f"{what} {actual:#x}; should be {text}" if wanted is not None and wanted != actual else ""
-
-
-_NAMES: Final[dict[str, tuple[str, Callable[[FileSeen], str]]]] = {
-    "g": ("GID", lambda seen: str(seen.attributes.gid)),
-    "u": ("UID", lambda seen: str(seen.attributes.uid)),
-    "G": ("groupname", lambda seen: seen.group),
-    "U": ("username", lambda seen: seen.user),
-}
-_NUMBERS: Final[dict[str, tuple[str, Callable[[Attributes], int]]]] = {
-    "D": ("device number is", lambda seen: seen.device),
-    "t": ("has device major number", lambda seen: os.major(seen.special)),
-    "T": ("has device minor number", lambda seen: os.minor(seen.special)),
-}
-
-
-def _of_time(letter: str, text: str, seen: Attributes, now: int, *, strict: bool) -> str:
-    age = whole(text, "number of seconds", strict=strict)
-    if age is None:
-        raise Aborted
-    what, when = ("ctime", seen.ctime) if letter.isupper() else ("mtime", seen.mtime)
-    is_older = int(when) < now - age
-    if letter in "Nn":
-        return f"{what} is not newer than {text}s" if is_older else ""
-    return "" if is_older else f"{what} is not older than {text}s"
-
-
-def _of_mode(letter: str, text: str, mode: int, *, strict: bool) -> str:
-    wanted = whole(text, "mode", strict=strict)
-    if letter == "m":
-        wrong = wanted is not None and wanted != mode
-        return f"has permissions 0{mode:o}; should be {text}" if wrong else ""
-    if wanted is None:
-        raise Aborted
-    return f"has permissions 0{mode:o}; should be at least {text}" if mode & wanted != wanted else ""
 
 
 async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
@@ -95,11 +77,11 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     return PASSED
 
 
-async def _seen(attributes: Attributes, given: Options, run: NhcRun) -> FileSeen:
+async def _seen(attributes: Attributes, given: Options, run: NhcRun) -> Seen:
     user = await run.facts.user_name(attributes.uid) if given.has("U") else ""
     group = await run.facts.group_name(attributes.gid) if given.has("G") else ""
     nameless = "UNKNOWN"  # as stat(1) shows an owner without a name
-    return FileSeen(attributes, nameless if user.isdigit() else user, nameless if group.isdigit() else group)
+    return Seen(attributes, nameless if user.isdigit() else user, nameless if group.isdigit() else group)
 
 
 CHECKS: Final = (NativeCheck(NAME, _look),)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks.options import absolute
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
@@ -12,8 +13,26 @@ from refloat_checks.probes import Examination
 
 NAME: Final = "check_file_test"
 _FLAGS: Final = frozenset("abcdefghkprstuwxOGLSN")
-_TYPES: Final = {"b": "block", "c": "char", "d": "directory", "f": "file", "p": "fifo", "S": "socket"}
-_BITS: Final = {"g": 0o2000, "k": 0o1000, "u": 0o4000}
+_WANTED: Final = {
+    "a": Wanted(),
+    "b": Wanted(type="block"),
+    "c": Wanted(type="char"),
+    "d": Wanted(type="directory"),
+    "e": Wanted(),
+    "f": Wanted(type="file"),
+    "g": Wanted(mode_has=0o2000),
+    "h": Wanted(type="symlink"),
+    "k": Wanted(mode_has=0o1000),
+    "p": Wanted(type="fifo"),
+    "r": Wanted(access="r"),
+    "s": Wanted(min_size=1),
+    "u": Wanted(mode_has=0o4000),
+    "w": Wanted(access="w"),
+    "x": Wanted(access="x"),
+    "L": Wanted(type="symlink"),
+    "N": Wanted(unread=True),
+    "S": Wanted(type="socket"),
+}
 _SYNTAX: Final = 2
 
 
@@ -56,22 +75,14 @@ def _test(flag: str, name: str, files: Mapping[str, Examination]) -> int:
 
 
 def _is_true(flag: str, seen: Examination) -> bool:
-    if flag in {"h", "L"}:
-        return seen.itself is not None and seen.itself.type == "symlink"
-    target = seen.target
-    if target is None:
-        return False
-    if flag in _TYPES:
-        return target.type == _TYPES[flag]
-    if flag in _BITS:
-        return bool(target.mode & _BITS[flag])
-    tests = {
-        "s": target.size > 0,
-        "O": target.uid == os.geteuid(),
-        "G": target.gid == os.getegid(),
-        "N": target.mtime > target.atime,
-    }
-    return tests.get(flag, flag in seen.access or flag in {"a", "e"})
+    found = seen.itself if flag in {"h", "L"} else seen.target
+    return found is not None and not any(faults(Seen(found, access=seen.access), _wanted(flag), 0.0))
+
+
+def _wanted(flag: str) -> Wanted:
+    if flag == "O":
+        return Wanted(uid=str(os.geteuid()))
+    return Wanted(gid=str(os.getegid())) if flag == "G" else _WANTED[flag]
 
 
 async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:

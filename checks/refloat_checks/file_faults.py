@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a file: its type, mode, owners, device numbers, size, times, or what may be done with it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from refloat_checks.probes import Attributes
+
+_EQUAL: Final = ("type", "mode", "uid", "gid", "user", "group", "device", "major", "minor")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file's attributes, its owners' names where they are asked for, and which of `rwx` we may do."""
+
+    attributes: Attributes
+    user: str = ""
+    group: str = ""
+    access: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What must be true of a file; None is not compared. Numbers of owners are texts; times are in seconds.
+
+    `written` is of the content, `changed` of owners and mode too: not before so many seconds ago, or before that.
+    """
+
+    type: str | None = None
+    mode: int | None = None
+    mode_has: int | None = None
+    uid: str | None = None
+    gid: str | None = None
+    user: str | None = None
+    group: str | None = None
+    device: int | None = None
+    major: int | None = None
+    minor: int | None = None
+    min_size: float | None = None
+    written_within_s: float | None = None
+    written_before_s: float | None = None
+    changed_within_s: float | None = None
+    changed_before_s: float | None = None
+    unread: bool = False
+    access: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Which part of what is wanted is not so, by its name there, and what it is."""
+
+    part: str
+    seen: int | str
+
+
+def faults(seen: Seen, wanted: Wanted, now: float) -> Iterator[Fault]:
+    """Tell all that is wrong; `now` in seconds since the epoch."""
+    values = _values(seen)
+    for part in _EQUAL:
+        should_be = getattr(wanted, part)
+        if should_be is not None and values[part] != should_be:
+            yield Fault(part, values[part])
+    mode, size = seen.attributes.mode, seen.attributes.size
+    if wanted.mode_has is not None and mode & wanted.mode_has != wanted.mode_has:
+        yield Fault("mode_has", mode)
+    if wanted.min_size is not None and size < wanted.min_size:
+        yield Fault("min_size", size)
+    yield from _of_times(seen.attributes, wanted, int(now))
+    if not set(wanted.access) <= set(seen.access):
+        yield Fault("access", seen.access)
+
+
+def _values(seen: Seen) -> dict[str, int | str]:
+    found = seen.attributes
+    return {
+        "type": found.type,
+        "mode": found.mode,
+        "uid": str(found.uid),
+        "gid": str(found.gid),
+        "user": seen.user,
+        "group": seen.group,
+        "device": found.device,
+        "major": os.major(found.special),
+        "minor": os.minor(found.special),
+    }
+
+
+def _of_times(found: Attributes, wanted: Wanted, now: int) -> Iterator[Fault]:
+    for part, when, age_s, must_be_older in (
+        ("written_within_s", found.mtime, wanted.written_within_s, False),
+        ("written_before_s", found.mtime, wanted.written_before_s, True),
+        ("changed_within_s", found.ctime, wanted.changed_within_s, False),
+        ("changed_before_s", found.ctime, wanted.changed_before_s, True),
+    ):
+        # Whole seconds, as stat(1) prints them.
+        if age_s is not None and (int(when) < now - age_s) is not must_be_older:
+            yield Fault(part, now - int(when))
+    if wanted.unread and found.mtime <= found.atime:
+        yield Fault("unread", now - int(found.atime))
