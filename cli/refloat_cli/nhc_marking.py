@@ -48,6 +48,10 @@ class Marking:
         if not strict and leader and leader[0] not in {slurm_marking.NO_REASON, slurm_marking.LEADER}:
             self._log(f"Not offlining {found.node}:  {found.state} for another reason ({reason})")
             return
+        if not strict and reason.split() == [slurm_marking.LEADER, *message.split()]:
+            # NHC drains again with the same words, at every run.
+            self._log(f"Not changing state {found.state} of {found.node}:  it stands so ({reason})")
+            return
         arguments = slurm_marking.offline(
             found.state, reason, message, node=found.node, ignore_empty_note=self._is_set("IGNORE_EMPTY_NOTE")
         )

@@ -80,6 +80,17 @@ def test_with_a_all_checks_are_run_and_counted(node: Node, capsys: pytest.Captur
     assert len(node.calls) == 1
 
 
+@pytest.mark.parametrize(("reason", "compat", "calls"), [
+    (f"NHC: {MESSAGE}", "safe", 0), (f"NHC: {MESSAGE}", "strict", 1), ("NHC: another failure", "safe", 1),
+])  # fmt: skip
+def test_a_node_is_drained_for_a_failure_once(node: Node, reason: str, compat: str, calls: int) -> None:
+    node.state(f"drain {reason}")
+
+    node.run(BAD, f"NHC_COMPAT={compat}")
+
+    assert len(node.calls) == calls
+
+
 def test_a_node_that_nhc_drained_is_resumed_when_all_is_well(node: Node) -> None:
     node.state("drain NHC: check_hw_eth:  bad")
 
