@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check a command's exit status and output."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.match import matches
+from refloat_checks.lines import compare
 from refloat_checks.nhc.match_string import MatchString
 from refloat_service import commands
 from refloat_service.commands import Completed
@@ -16,6 +16,10 @@ from refloat_service.commands import Completed
 _CANNOT_RUN: Final = frozenset({126, 127})
 OUTPUT_CAP_BYTES: Final = 1 << 20
 DEADLINE_S: Final = 3600.0  # a backstop: the check's own deadline cancels the command, which kills its process group
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class CommandLimits(Limits):
@@ -32,8 +36,10 @@ class CommandLimits(Limits):
 
     argv: tuple[str, ...] = Field(min_length=1, description="The program and its arguments; never a shell line.")
     exit_status: int = Field(0, ge=0, le=255, description="The exit status that means all is well.")
-    output: MatchString | None = Field(
-        None, description="Match string that at least one line of its standard output must match."
+    output: Annotated[tuple[MatchString, ...], BeforeValidator(_several)] = Field(
+        (),
+        description="One match string or several: some line of its standard output must match each, "
+        "and with `!` before it none may.",
     )
 
     @field_validator("argv")
@@ -57,8 +63,12 @@ def judge(done: Completed, limits: CommandLimits, name: str) -> Finding:
             return unknown(name, f"{program} {reason}")
         said = f": {done.complaint}" if (done.stdout + done.stderr).strip() else ""
         return failed(name, f"{program} ended with {done.returncode} (should be {limits.exit_status}){said}")
-    if limits.output is not None and not any(matches(limits.output, line) for line in done.stdout.splitlines()):
-        return failed(name, f"{program} printed no line like {limits.output}")
+    found = compare(done.stdout.splitlines(), limits.output)
+    if found.unwanted is not None:
+        return failed(name, f"{program} printed: {found.unwanted.line.strip()} (should not)")
+    if found.missing:
+        missing = ", ".join(limits.output[place] for place in found.missing)
+        return failed(name, f"{program} printed no line like {missing}")
     return passed(name, f"{program} ended with {done.returncode}")
 
 

@@ -75,6 +75,8 @@ _SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
     "mcelog": ("mcelog", "McelogLimits"),
     "nvidia_tool": ("nvidia_tool", "NvidiaToolLimits"),
     "moab": ("moab", "MoabLimits"),
+    "dmesg": ("dmesg", "DmesgLimits"),
+    "ping": ("ping", "PingLimits"),
 }
 
 

@@ -30,6 +30,9 @@ def done(status: int, stdout: str = "", stderr: str = "") -> Completed:
         (done(-9), {}, Status.UNKNOWN, "tool was killed by signal 9"),
         (done(0, "a\nstate: good\n"), {"output": "state: *"}, Status.OK, "tool ended with 0"),
         (done(0, "a\nmy state: good\n"), {"output": "state: *"}, Status.FAILED, "tool printed no line like state: *"),
+        (done(0, "a\nb\n"), {"output": ["a", "!c"]}, Status.OK, "tool ended with 0"),
+        (done(0, "a\nb\n"), {"output": ["a", "c", "d"]}, Status.FAILED, "tool printed no line like c, d"),
+        (done(0, "a\nb\n"), {"output": "!b"}, Status.FAILED, "tool printed: b (should not)"),
         (done(0, "", "state: good"), {"output": "state: *"}, Status.FAILED, "tool printed no line like state: *"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from refloat_checks import firmware, mcelog, moab, nvidia_tool
+from refloat_checks import dmesg, firmware, mcelog, moab, nvidia_tool
+from refloat_checks.dmesg import DmesgLimits
 from refloat_checks.facts import Facts
 from refloat_checks.firmware import DmiLimits
 from refloat_checks.mcelog import McelogLimits
@@ -16,6 +17,7 @@ from refloat_checks.moab import MoabLimits
 from refloat_checks.nhc.checks.launching import Ended
 from refloat_checks.nvidia_tool import NvidiaToolLimits
 from refloat_contract.words import Status
+from refloat_service.commands import Completed
 
 DMI = """\
 Handle 0x0000, DMI type 0, 26 bytes
@@ -175,7 +177,30 @@ async def test_the_programs_are_run(facts: Facts, add_program: Callable[..., Pat
 
     assert (await mcelog.look(facts, McelogLimits(argv=(tool,)), "m")).status is Status.FAILED
     assert (await nvidia_tool.look(facts, NvidiaToolLimits(program=tool), "m")).status is Status.OK
+    assert (await dmesg.look(facts, DmesgLimits(lines=("!*DIMM 1*",), argv=(tool,)), "k")).status is Status.OK
     assert (await moab.look(facts, MoabLimits(ask=moab.Asked.TORQUE, argv=(tool, "x")), "m")).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "lines", "found", "message"),
+    [
+        (0, "[1] a\n[2] b\n", ["*a", "!*c"], Status.OK, "the kernel's log is as it should be"),
+        (0, "[1] a\n[2] b\n", ["!*b"], Status.FAILED, "the kernel's log says: [2] b"),
+        (0, "[1] a\n", ["*c", "*d"], Status.FAILED, "the kernel's log has no line like *c, *d"),
+        (1, "", ["!*b"], Status.UNKNOWN, "dmesg gives no log: Operation not permitted"),
+    ],
+)
+def test_the_kernels_log_is_judged(status: int, said: str, lines: list[str], found: Status, message: str) -> None:
+    completed = Completed(("dmesg",), status, said, "Operation not permitted\n" if status else "", 0.1)
+
+    finding = dmesg.judge(completed, DmesgLimits.model_validate({"lines": lines}), "k")
+
+    assert (finding.status, finding.message) == (found, message)
+
+
+def test_a_kernels_log_that_nobody_asks_for_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        DmesgLimits(lines=())
 
 
 @pytest.mark.parametrize("says", ["connect: Connection refused", "mcelog: unknown option"])

@@ -60,12 +60,13 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     if isinstance(wanted, NhcOutcome):
         return wanted
     for host in wanted.hosts:
-        if not await _answers(host, wanted, run):
+        if not await answers(host, wanted, run):
             return failed(NAME, f"No response received from {host}")
     return PASSED
 
 
-async def _answers(host: str, wanted: Wanted, run: NhcRun) -> bool:
+async def answers(host: str, wanted: Wanted, run: NhcRun) -> bool:
+    """Tell whether a host answers. Raises Refused where nobody can ask it."""
     try:
         family, address = await pings.resolve(run.facts, host)
         return await pings.ping(family, address, wanted.ping)
