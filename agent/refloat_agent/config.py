@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from refloat_agent.state import Policy, Recipe
+from refloat_agent.storage import Storage
 from refloat_checks import registry
-from refloat_checks.mounts import MountLimits
 from refloat_checks.nhc.slurm_marking import LEADER
 from refloat_contract.reasons import HOLD_WORD, Dialect, Word
 from refloat_contract.topics import is_level
@@ -39,45 +39,6 @@ class SlurmSettings(Settings):
         description="Between two own reads of the node while no coordinator feeds its state. A read costs slurmctld "
         "one node's answer (0.4 to 1 ms).",
     )
-
-
-class Storage(Settings):
-    """One filesystem that is unmounted before the node is serviced, and must be mounted rightly afterwards."""
-
-    name: str = Field(description="What messages call it.")
-    path: str = Field(pattern=r"^/", description="Its mount point.")
-    driver: Literal["fstab", "command"] = Field(
-        default="fstab", description="`fstab`: mount(8) and umount(8) by the mount point; `command`: the lists below."
-    )
-    source: str | None = Field(default=None, description="Glob that the mounted source must match.")
-    fstype: str | None = Field(default=None, description="Glob that the filesystem type must match.")
-    options: tuple[str, ...] = Field(default=(), description="Options that must be set; `!option` must not be.")
-    mount: tuple[Argv, ...] = Field(default=(), description="Commands that mount it, as lists of words; no shell.")
-    unmount: tuple[Argv, ...] = Field(default=(), description="Commands that unmount it.")
-    deadline_s: float = Field(default=120.0, gt=0, description="For each of its commands.")
-
-    @model_validator(mode="after")
-    def _driver_has_its_commands(self) -> Self:
-        if self.driver == "command" and not (self.mount and self.unmount):
-            raise ValueError(f"storage {self.name!r}: driver = 'command' needs both mount and unmount")
-        if self.driver == "fstab" and (self.mount or self.unmount):
-            raise ValueError(f"storage {self.name!r}: mount and unmount belong to driver = 'command'")
-        return self
-
-    @property
-    def mount_commands(self) -> tuple[Argv, ...]:
-        """The argv lists that mount it."""
-        return self.mount or (("mount", self.path),)
-
-    @property
-    def unmount_commands(self) -> tuple[Argv, ...]:
-        """The argv lists that unmount it."""
-        return self.unmount or (("umount", self.path),)
-
-    @property
-    def limits(self) -> MountLimits:
-        """What proves it mounted."""
-        return MountLimits(path=self.path, source=self.source, fstype=self.fstype, options=self.options)
 
 
 class RecipeSettings(Settings):

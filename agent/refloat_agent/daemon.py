@@ -18,13 +18,14 @@ from refloat_agent.config import AgentSettings
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.health import NodeHealth
 from refloat_agent.effects.idle import IdleLooks, Idleness, LeaveByPolicy
-from refloat_agent.effects.mounts import CommandMounts
+from refloat_agent.effects.mounts import NodeMounts
 from refloat_agent.effects.power import MachinePower
 from refloat_agent.effects.processes import ProcProcesses
 from refloat_agent.effects.recipes import RecipeCommands
 from refloat_agent.effects.services import SystemdServices
 from refloat_agent.effects.slurm import AgentSlurm
 from refloat_agent.effects.standing import StandingFile
+from refloat_agent.effects.storage.holders import HolderSearch
 from refloat_agent.journal import Journal
 from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
 from refloat_agent.machine import Decision
@@ -60,18 +61,20 @@ class Machine:
     processes: Processes
     commands: Commands
     roots: proc.Roots = field(default_factory=proc.Roots)
+    probes: ProbePool = field(default_factory=ProbePool)
 
 
 def real_machine(settings: AgentSettings) -> Machine:
     """The adapters for this very machine."""
     roots = proc.Roots()
-    processes = ProcProcesses(roots.proc)
+    processes, probes = ProcProcesses(roots.proc), ProbePool()
     return Machine(
         clock=SystemClock(),
-        mounts=CommandMounts(settings.storage, roots, processes),
+        mounts=NodeMounts(settings.storage, roots, probes, HolderSearch(roots)),
         services=SystemdServices(settings.services, settings.command_deadline_s),
         power=MachinePower(settings.reboot_command, settings.command_deadline_s, roots.proc),
         processes=processes,
+        probes=probes,
         commands=RecipeCommands(
             {name: recipe.run for name, recipe in settings.all_recipes().items()}, settings.command_deadline_s
         ),
@@ -95,7 +98,7 @@ class Agent:
         self.gateway = gateway
         self.notifier = notifier or SilentNotifier()
         self.machine = machine or real_machine(settings)
-        self.probes = ProbePool()
+        self.probes = self.machine.probes
         self.slurm = AgentSlurm(gateway, settings.node, self.machine.clock, self.machine.processes)
         source = facts.source(self.machine.roots, self.probes)
         self.checklist = Checklist(settings, self.machine.clock, source, read_settings)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from refloat_agent.config import Storage
 from refloat_agent.daemon import Machine
 from refloat_agent.effects.mounts import judge
 from refloat_agent.effects.processes import ProcProcesses
 from refloat_agent.observation import ServiceFacts, StepProcess, StorageFacts
+from refloat_agent.storage import Storage
 from refloat_checks import proc
 from refloat_contract.errors import Refused
 from refloat_slurm.simulated import SimulatedSlurmctld

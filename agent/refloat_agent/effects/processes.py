@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process table: job steps, slurmd, and who holds a filesystem. Reads /proc only, never a path of a process."""
+"""The process table: job steps and slurmd. Reads /proc only, never a path of a process."""
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,34 +60,6 @@ class ProcProcesses:
                 age_s = since_boot - int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
                 starts.append(time.time() - age_s)
         return starts
-
-    def holders(self, path: str) -> list[str]:
-        """Who keeps a filesystem busy, one line each: pid, uid and name.
-
-        Only links in /proc are read; the filesystem itself, which may hang, is not touched.
-        """
-        below = path.rstrip("/") + "/"
-        lines = []
-        for pid in self._pids():
-            if any(target == path or target.startswith(below) for target in self._links(pid)):
-                name = self._read(pid, "comm").strip()
-                lines.append(f"pid {pid} uid {self._uid(pid)} {name}")
-        return lines
-
-    def _links(self, pid: int) -> Iterator[str]:
-        directory = self.proc / str(pid)
-        candidates = [directory / "cwd", directory / "root", directory / "exe"]
-        with contextlib.suppress(OSError):  # the process may end while we look
-            candidates += (directory / "fd").iterdir()
-        for candidate in candidates:
-            with contextlib.suppress(OSError):
-                yield str(candidate.readlink())
-
-    def _uid(self, pid: int) -> str:
-        for line in self._read(pid, "status").splitlines():
-            if line.startswith("Uid:"):
-                return line.split()[1]
-        return "?"
 
     def _pids(self) -> list[int]:
         try:

@@ -166,7 +166,6 @@ def proc(tmp_path: Path) -> Path:
     _process(tmp_path, 20, "slurmstepd", "/usr/sbin/slurmstepd\0infinity\0")
     _process(tmp_path, 30, "slurmstepd", "slurmstepd: [7.batch]\0\0\0")
     _process(tmp_path, 40, "bash", "slurmstepd: [8.0]\0", "/scratch/alice")
-    _process(tmp_path, 41, "vim", "vim\0", "/scratchy")
     (tmp_path / "self").mkdir()
     return tmp_path
 
@@ -180,9 +179,3 @@ async def test_job_steps_are_told_from_what_only_keeps_a_cgroup_alive_or_calls_i
 async def test_a_proc_that_cannot_be_listed_is_unknown_not_empty(tmp_path: Path) -> None:
     with pytest.raises(Transient, match="cannot be listed"):
         await ProcProcesses(tmp_path / "none").steps()
-
-
-def test_who_holds_a_filesystem_is_named(proc: Path) -> None:
-    (proc / "1" / "fd" / "7").symlink_to("/scratch")
-
-    assert sorted(ProcProcesses(proc).holders("/scratch")) == ["pid 1 uid 1000 systemd", "pid 40 uid 1000 bash"]
