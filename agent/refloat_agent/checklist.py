@@ -16,9 +16,12 @@ import structlog
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.ports import Clock
+from refloat_checks import registry
+from refloat_checks.api import When
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.live import SCRIPTS, NhcConf
+from refloat_checks.nhc.live import KIND, SCRIPTS, NhcConf
 from refloat_checks.runner import Runner
+from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 
 log = structlog.get_logger(__name__)
@@ -90,6 +93,11 @@ class Checklist:
             return None, Runner(specs, self.source, self.clock.boottime_s)
         specs += nhc.specs(settings.nhc_interval_s)
         return nhc, Runner(specs, self.source, self.clock.boottime_s, find_look=nhc.look_of)
+
+    def wakes(self) -> dict[str, tuple[Wake, ...]]:
+        """What wakes which check; those that are looked at on an occasion (before a resume, idle) are not woken."""
+        always = [spec for spec in self.runner.specs if spec.when is When.ALWAYS]
+        return {spec.name: registry.wakes_of(spec) for spec in always if spec.kind != KIND}
 
     def tell(self) -> None:
         """Read the configuration again, soon."""

@@ -25,6 +25,7 @@ from refloat_agent.effects.recipes import RecipeCommands
 from refloat_agent.effects.services import SystemdServices
 from refloat_agent.effects.slurm import AgentSlurm
 from refloat_agent.effects.standing import StandingFile
+from refloat_agent.events.watch import Watch
 from refloat_agent.effects.storage.holders import HolderSearch
 from refloat_agent.journal import Journal
 from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
@@ -36,6 +37,7 @@ from refloat_agent.spool import Spool
 from refloat_agent.status import Desk, report_of
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
+from refloat_checks.runner import Runner
 from refloat_contract.errors import Transient
 from refloat_contract.reasons import short_boot
 from refloat_contract.words import Phase
@@ -104,6 +106,8 @@ class Agent:
         self.checklist = Checklist(settings, self.machine.clock, source, read_settings)
         self.health = NodeHealth(self.checklist.runner, self.machine.clock, self._wake)
         self.health.idle = self._idle()
+        self.watch = Watch(self.health.look_now, roots=self.machine.roots)
+        self.watch.aim(self.checklist.wakes())
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
         self.loop: Loop | None = None
@@ -119,6 +123,10 @@ class Agent:
     def _phase(self) -> Phase:
         cycle = self.loop.state.cycle if self.loop is not None else None
         return cycle.phase if cycle is not None else Phase.IN_SERVICE
+
+    def _swap(self, runner: Runner) -> None:
+        self.health.swap(runner)
+        self.watch.aim(self.checklist.wakes())
 
     def _bus(self) -> Bus | NoBus:
         settings = self.settings
@@ -190,7 +198,8 @@ class Agent:
         if isinstance(self.bus, Bus):
             tasks.create_task(self.bus.run(), name="bus")
         tasks.create_task(self.health.run(), name="checks")
-        tasks.create_task(self.checklist.run(self.health.swap), name="checklist")
+        tasks.create_task(self.checklist.run(self._swap), name="checklist")
+        tasks.create_task(self.watch.run(), name="events")
         tasks.create_task(self.loop.run(), name="loop")
         if self.notifier.watchdog_interval_s is not None:
             tasks.create_task(self._watchdog(self.notifier.watchdog_interval_s), name="watchdog")

@@ -16,6 +16,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import MountTable, Wake
 
 # A server's line is at the margin and ends with its number; what is known of it is indented below it.
 _SERVER: Final = re.compile(r"^(\S+) \[ID: \d+\]")
@@ -124,6 +125,11 @@ def _complaints(client: Client, limits: BeegfsLimits) -> list[str]:
 
 def _fits(server: Server, limits: BeegfsLimits) -> bool:
     return limits.transport is None or all(matches(limits.transport, each) for each in server.transports)
+
+
+def wakes(limits: BeegfsLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the mount table."""
+    return (MountTable(),)
 
 
 async def look(facts: Facts, limits: BeegfsLimits, name: str) -> Finding:

@@ -10,6 +10,7 @@ from refloat_checks import commands
 from refloat_checks.api import Finding, Limits
 from refloat_checks.facts import Facts
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import ClockSet, Wake
 from refloat_contract.errors import Transient
 
 # -c: comma-separated, -n: no lookups of names.
@@ -96,6 +97,11 @@ async def _tracking() -> Tracking:
     if done.returncode != 0:
         raise Transient(f"chronyc cannot tell: {done.complaint}")
     return parse(done.stdout)
+
+
+def wakes(limits: ClockLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the clock being set."""
+    return (ClockSet(),)
 
 
 async def look(facts: Facts, limits: ClockLimits, name: str) -> Finding:

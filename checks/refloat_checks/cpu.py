@@ -11,6 +11,7 @@ from refloat_checks.cpu_counts import Counts, miscounts
 from refloat_checks.facts import Facts
 from refloat_checks.hardware import Processors
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import DeviceChange, Wake
 
 
 class CpuLimits(Limits):
@@ -43,6 +44,11 @@ def judge(seen: Processors, limits: CpuLimits, name: str) -> Finding:
     wrong = [f"{each.seen} {each.what}s (should be {each.wanted})" for each in miscounts(seen, wanted)]
     fine = f"{seen.sockets} sockets, {seen.cores} cores, {seen.threads} threads"
     return verdict(name, fine, wrong, measures={"sockets": seen.sockets, "cores": seen.cores, "threads": seen.threads})
+
+
+def wakes(limits: CpuLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: a processor that goes online or offline."""
+    return (DeviceChange("cpu"),)
 
 
 async def look(facts: Facts, limits: CpuLimits, name: str) -> Finding:

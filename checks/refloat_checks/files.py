@@ -18,6 +18,7 @@ from refloat_checks.lines import Compared, compare
 from refloat_checks.nhc.checks.file_contents import CAP_BYTES, lines
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.probes import Attributes, Examination
+from refloat_checks.wakes import FileChange, Wake
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -211,6 +212,11 @@ def _of_lines(compared: Compared, limits: FileLimits) -> list[str]:
         pattern = limits.lines[compared.unwanted.place][1:]
         return [f"has line {compared.unwanted.number}, which is like {pattern} (should not)"]
     return [f"has no line like {limits.lines[place]}" for place in compared.missing]
+
+
+def wakes(limits: FileLimits) -> tuple[Wake, ...]:
+    """Tell what wakes it: the file."""
+    return (FileChange(limits.path),)
 
 
 async def look(facts: Facts, limits: FileLimits, name: str) -> Finding:

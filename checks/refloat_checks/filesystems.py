@@ -12,6 +12,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.filling import Filling, inodes, space
 from refloat_checks.probes import Usage, is_broken
 from refloat_checks.proc import mount_at
+from refloat_checks.wakes import MountTable, Wake
 
 
 class FilesystemLimits(Limits):
@@ -103,6 +104,11 @@ def judge_error(error: OSError, limits: FilesystemLimits, name: str) -> Finding:
     if is_broken(error):
         return failed(name, f"{limits.path} is broken: {why}")
     return unknown(name, f"{limits.path} cannot be measured: {why}")
+
+
+def wakes(limits: FilesystemLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the mount table."""
+    return (MountTable(),)
 
 
 async def look(facts: Facts, limits: FilesystemLimits, name: str) -> Finding:

@@ -10,6 +10,7 @@ from refloat_checks import commands
 from refloat_checks.api import AbsolutePath, Finding, Limits, unknown
 from refloat_checks.facts import Facts
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import ProcessExit, Wake
 from refloat_contract.errors import Transient
 
 _HEADER: Final = "HEADER"
@@ -60,6 +61,11 @@ def judge(gpfs: GpfsState, limits: GpfsLimits, name: str) -> Finding:
         return unknown(name, f"GPFS does not know its state on {gpfs.node}")
     wrong = [] if gpfs.state in limits.states else [f"GPFS is {gpfs.state} on {gpfs.node}"]
     return verdict(name, f"GPFS is {gpfs.state} on {gpfs.node}", wrong)
+
+
+def wakes(limits: GpfsLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the end of GPFS's daemon."""
+    return (ProcessExit("mmfsd", lambda process: process.comm == "mmfsd"),)
 
 
 async def look(facts: Facts, limits: GpfsLimits, name: str) -> Finding:

@@ -17,6 +17,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import DeviceChange, Wake
 from refloat_contract.errors import Transient
 
 LOCK: Final = "/run/refloat/gpu.lock"
@@ -246,6 +247,11 @@ async def _ask() -> Answer:
     if done.returncode != 0:
         raise Transient(f"the GPU probe ended with {done.returncode}: {done.complaint}")
     return Answer.model_validate(json.loads(done.stdout))
+
+
+def wakes(limits: GpuLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: a PCI device that comes or goes."""
+    return (DeviceChange("pci"),)
 
 
 async def look(facts: Facts, limits: GpuLimits, name: str) -> Finding:

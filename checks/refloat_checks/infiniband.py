@@ -17,6 +17,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import DeviceChange, LinkChange, Wake
 
 # The kernel's form: 200 Gb/sec (4X HDR).
 _RATE: Final = re.compile(r"([\d.]+) Gb/sec \((\d+)X")
@@ -159,6 +160,11 @@ def _untold(port: Port, limits: InfinibandLimits) -> list[str]:
         unread.append(f"{port.name} does not tell its rate")
     missing = [name for name in limits.max_counters if name not in port.counters]
     return [*unread, *(f"{port.name} has no counter {name}" for name in missing)]
+
+
+def wakes(limits: InfinibandLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: adapters, and the links of IP over InfiniBand."""
+    return (DeviceChange("infiniband"), LinkChange("ib*"))
 
 
 async def look(facts: Facts, limits: InfinibandLimits, name: str) -> Finding:

@@ -13,6 +13,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.memory import parse_table
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import JOBS, CgroupEmpty, Wake
 
 _OF_V1: Final = "memory"
 
@@ -107,6 +108,11 @@ def _of_memory(kept: Kept, limits: LeakLimits) -> list[str]:
         for what, kb, most in asked
         if most is not None and kb > least_size_kb(most, kept.total_kb)
     ]
+
+
+def wakes(limits: LeakLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: a job that began or ended."""
+    return (CgroupEmpty(JOBS),)
 
 
 async def look(facts: Facts, limits: LeakLimits, name: str) -> Finding:

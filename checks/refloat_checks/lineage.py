@@ -12,6 +12,7 @@ from refloat_checks.nhc.checks.people import DAEMONS, Known, processes_of_users,
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.process_table import ProcessUse
 from refloat_checks.users import SparedLimits, tell
+from refloat_checks.wakes import JOBS, CgroupEmpty, Wake
 
 _STEPD: Final = DAEMONS["slurm"]
 
@@ -34,6 +35,11 @@ class LineageLimits(SparedLimits):
 def judge(processes: Sequence[ProcessUse], known: Known, daemon: str, name: str) -> Finding:
     """Find processes that the daemon did not start."""
     return tell(rogue(processes, known, daemon), known.users, "processes that no job started", name)
+
+
+def wakes(limits: LineageLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: a job that began or ended."""
+    return (CgroupEmpty(JOBS),)
 
 
 async def look(facts: Facts, limits: LineageLimits, name: str) -> Finding:

@@ -16,6 +16,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import MountTable, Wake
 
 _FIELD: Final = re.compile(r"^ *(target|state): *(\S+)", re.MULTILINE)
 _TARGET: Final = re.compile(r"(.+)-(MDT|OST)[0-9a-fA-F]{4}(?:_UUID)?")
@@ -101,6 +102,11 @@ def judge(client: Client, limits: LustreLimits, name: str) -> Finding:
         wrong.append(f"Lustre says of itself: {' '.join(client.health.split())}")
     measures = {"osts": kinds["OST"], "mdts": kinds["MDT"], "disconnected": len(bad)}
     return verdict(name, f"all {len(meant)} targets are connected", wrong, measures=measures)
+
+
+def wakes(limits: LustreLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the mount table."""
+    return (MountTable(),)
 
 
 async def look(facts: Facts, limits: LustreLimits, name: str) -> Finding:

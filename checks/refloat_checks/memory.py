@@ -15,6 +15,7 @@ from refloat_checks.bounds import Breach, breach
 from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import Pressure, Wake
 
 _LINE: Final = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?):\s+(\d+)", re.MULTILINE)
 
@@ -189,6 +190,11 @@ def _of_hugepages(memory: Memory, limits: MemoryLimits) -> tuple[list[str], list
     if limits.min_hugepages_free is not None and free < limits.min_hugepages_free:
         wrong.append(f"only {free} huge pages of {size_kb} kB are free (limit {limits.min_hugepages_free})")
     return wrong, []
+
+
+def wakes(limits: MemoryLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: memory running short."""
+    return (Pressure("memory"),)
 
 
 async def look(facts: Facts, limits: MemoryLimits, name: str) -> Finding:

@@ -13,6 +13,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match_string import Glob
 from refloat_checks.proc import Link
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import LinkChange, Wake
 from refloat_contract.words import Status
 
 _GLOB: Final = frozenset("*?[\\(")
@@ -74,6 +75,11 @@ def worst(findings: Sequence[Finding], name: str) -> Finding:
     speeds = [each.measures["speed_mbps"] for each in findings if "speed_mbps" in each.measures]
     measures = {"speed_mbps": min(speeds)} if speeds else NO_MEASURES
     return verdict(name, a_few(said[Status.OK]), said[Status.FAILED], said[Status.UNKNOWN], measures)
+
+
+def wakes(limits: LinkLimits) -> tuple[Wake, ...]:
+    """Tell what wakes it: the link."""
+    return (LinkChange(limits.interface),)
 
 
 async def look(facts: Facts, limits: LinkLimits, name: str) -> Finding:

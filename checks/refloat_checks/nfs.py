@@ -15,6 +15,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import read_text, unescape
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import MountTable, Wake
 
 _DEVICE: Final = re.compile(r"^device (\S+) mounted on (\S+) with fstype (nfs\d?)\b.*$", re.MULTILINE)
 _VERSION: Final = re.compile(r"\bvers=([\d.]+)")
@@ -107,6 +108,11 @@ def judge(before: NfsMount | None, after: NfsMount | None, limits: NfsLimits, na
         wrong.append(f"{again:.3g}% of requests to {after.source} had to be sent again ({limit})")
     measures = {"timeouts": after.timeouts, "retransmitted_percent": again}
     return verdict(name, f"{after.source} answers", wrong, measures=measures)
+
+
+def wakes(limits: NfsLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: the mount table."""
+    return (MountTable(),)
 
 
 async def look(facts: Facts, limits: NfsLimits, name: str) -> Finding:

@@ -16,6 +16,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import DeviceChange, Wake
 from refloat_contract.errors import Transient
 
 _KELVIN: Final = 273
@@ -133,6 +134,11 @@ async def _smart(device: str) -> Smart:
     if done.returncode != 0:
         raise Transient(f"nvme smart-log of {device} ended with {done.returncode}: {done.complaint}")
     return parse(device, done.stdout)
+
+
+def wakes(limits: NvmeLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: an NVMe or block device that comes or goes."""
+    return (DeviceChange("nvme"), DeviceChange("block"))
 
 
 async def look(facts: Facts, limits: NvmeLimits, name: str) -> Finding:

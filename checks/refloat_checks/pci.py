@@ -16,6 +16,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots
 from refloat_checks.verdicts import verdict
+from refloat_checks.wakes import DeviceChange, Wake
 
 # The kernel's form: 16.0 GT/s PCIe; 255 lanes are its word for "unknown".
 _SPEED: Final = re.compile(r"([\d.]+) GT/s")
@@ -142,6 +143,11 @@ def _untold(device: Device, limits: PciLimits) -> list[str]:
     if device.speed_gts is None and limits.min_speed_gts is not None:
         unread.append(f"PCI device {device.address} does not tell its speed")
     return unread
+
+
+def wakes(limits: PciLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: a device that comes or goes."""
+    return (DeviceChange("pci"),)
 
 
 async def look(facts: Facts, limits: PciLimits, name: str) -> Finding:

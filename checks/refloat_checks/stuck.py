@@ -17,6 +17,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.proc import Roots, parse_stat, read_text
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import Pressure, Wake
 
 _ZOMBIE: Final = "Z"
 _BLOCKED: Final = "D"
@@ -108,6 +109,11 @@ def _ages(roots: Roots, sleepers: Collection[Sleeper]) -> dict[int, float]:
     uptime_s = float(read_text(roots.proc / "uptime").split()[0])
     tick = os.sysconf("SC_CLK_TCK")
     return {each.pid: uptime_s - each.started / tick for each in sleepers}
+
+
+def wakes(limits: StuckLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - the same for all limits
+    """Tell what wakes it: I/O that stands still."""
+    return (Pressure("io"),)
 
 
 async def look(facts: Facts, limits: StuckLimits, name: str) -> Finding:

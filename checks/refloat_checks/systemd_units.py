@@ -13,6 +13,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.verdicts import a_few, verdict
+from refloat_checks.wakes import UnitChange, Wake
 from refloat_contract.errors import Transient
 
 _PROPERTIES: Final = ("Id", "Names", "ActiveState", "SubState", "UnitFileState", "NRestarts")
@@ -122,6 +123,11 @@ async def _show() -> tuple[Unit, ...]:
     if done.returncode != 0:
         raise Transient(f"systemctl show ended with {done.returncode}: {done.complaint}")
     return parse(done.stdout)
+
+
+def wakes(limits: SystemdLimits) -> tuple[Wake, ...]:
+    """Tell what wakes it: the units, by their names; an alias wakes nothing."""
+    return (UnitChange(limits.unit),)
 
 
 async def look(facts: Facts, limits: SystemdLimits, name: str) -> Finding:

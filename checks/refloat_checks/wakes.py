@@ -7,8 +7,12 @@ for nothing, costs a look and no more.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from refloat_checks.proc import Process
+
+JOBS: Final = "/system.slice/slurmstepd.scope/job_*"
+"""The control groups of Slurm's jobs (cgroup v2), for CgroupEmpty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class MountTable:
 
 @dataclass(frozen=True, slots=True)
 class LinkChange:
-    """A network link came, went, or changed its state or addresses."""
+    """A network link whose name fits this glob came, went, or changed its state or addresses."""
 
     name: str
 
@@ -69,7 +73,7 @@ class KernelLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceChange:
     """A device of this subsystem (`pci`, `block`, `infiniband`) came, went or changed, as the kernel tells udev."""
 
     subsystem: str
@@ -90,7 +94,10 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class CgroupEmpty:
-    """The last process of a control group ended, or its first one began. The path is the one below /sys/fs/cgroup."""
+    """The last process of a control group ended, or its first one began; or a group came or went.
+
+    The path is the one below /sys/fs/cgroup. Where its last part is a glob, groups that fit it come and go.
+    """
 
     path: str
 
@@ -113,7 +120,7 @@ Wake = (
     | ProcessExit
     | UnitChange
     | KernelLog
-    | Device
+    | DeviceChange
     | Pressure
     | CgroupEmpty
     | ClockSet

@@ -37,10 +37,9 @@ class ProcessSource:
         try:
             # Where the kernel has no pidfd, this says so at once.
             os.close(os.pidfd_open(os.getpid()))
+            await self._find()
             opened()
             while True:
-                self._ended.clear()
-                self._take(await self.threads.start("the process table", lambda: read_processes(self.roots)))
                 missing = any(not pids for pids in self._meant.values())
                 pause_s = min(2 * pause_s, LAST_S) if missing else FIRST_S
                 with contextlib.suppress(TimeoutError):
@@ -49,9 +48,14 @@ class ProcessSource:
                         pause_s = FIRST_S / 2
                 # Whoever ends again and again costs one look at the table a second.
                 await asyncio.sleep(FIRST_S)
+                await self._find()
         finally:
             for pid in tuple(self._watched):
                 self._close(pid)
+
+    async def _find(self) -> None:
+        self._ended.clear()
+        self._take(await self.threads.start("the process table", lambda: read_processes(self.roots)))
 
     def _take(self, processes: Iterable[Process]) -> None:
         """Watch those that fit now, and no others; tell where there is none any more, or one again."""

@@ -34,6 +34,8 @@ class Subscription(Generic[W]):
     wakes: tuple[W, ...]
     counts: Counts
     tell: Callable[[W], None]
+    leave: Callable[[W, str], None]
+    """Says why a wake-up cannot be watched for, while others can."""
 
     def tell_all(self) -> None:
         """Anything may have changed."""

@@ -24,7 +24,7 @@ class Offer:
     make: Make
 
 
-def _mount_table(subscription: Subscription[Any], roots: Roots) -> Source:
+def _mounts(subscription: Subscription[Any], roots: Roots) -> Source:
     from refloat_agent.events.mount_table import MountTableSource
 
     return MountTableSource(subscription, roots.proc / "self" / "mountinfo")
@@ -36,9 +36,58 @@ def _processes(subscription: Subscription[Any], roots: Roots) -> Source:
     return ProcessSource(subscription, roots)
 
 
+def _links(subscription: Subscription[Any], _: Roots) -> Source:
+    from refloat_agent.events.links import LinkSource
+
+    return LinkSource(subscription)
+
+
+def _files(subscription: Subscription[Any], roots: Roots) -> Source:
+    from refloat_agent.events.files import file_source
+
+    return file_source(subscription, roots)
+
+
+def _cgroups(subscription: Subscription[Any], roots: Roots) -> Source:
+    from refloat_agent.events.files import cgroup_source
+
+    return cgroup_source(subscription, roots)
+
+
+def _devices(subscription: Subscription[Any], _: Roots) -> Source:
+    from refloat_agent.events.devices import DeviceSource
+
+    return DeviceSource(subscription)
+
+
+def _pressure(subscription: Subscription[Any], roots: Roots) -> Source:
+    from refloat_agent.events.pressure import PressureSource
+
+    return PressureSource(subscription, roots.proc)
+
+
+def _clock(subscription: Subscription[Any], _: Roots) -> Source:
+    from refloat_agent.events.clock_set import ClockSetSource
+
+    return ClockSetSource(subscription)
+
+
+def _units(subscription: Subscription[Any], _: Roots) -> Source:
+    from refloat_agent.events.units import UnitSource
+
+    return UnitSource(subscription)
+
+
 SOURCES: Final[Mapping[type[wakes.Wake], Offer]] = MappingProxyType(
     {
-        wakes.MountTable: Offer("mounts", _mount_table),
+        wakes.MountTable: Offer("mounts", _mounts),
+        wakes.LinkChange: Offer("links", _links),
         wakes.ProcessExit: Offer("processes", _processes),
+        wakes.UnitChange: Offer("units", _units),
+        wakes.FileChange: Offer("files", _files),
+        wakes.DeviceChange: Offer("devices", _devices),
+        wakes.Pressure: Offer("pressure", _pressure),
+        wakes.CgroupEmpty: Offer("cgroups", _cgroups),
+        wakes.ClockSet: Offer("clock", _clock),
     }
 )

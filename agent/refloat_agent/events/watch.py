@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 600.0
 _NOT_YET: Final = "not opened yet"
+_FALLBACK: Final = "looked at on the interval only"
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Station:
     is_open: bool = False
     why: str = _NOT_YET
     wakes: tuple[Wake, ...] = ()
+    left_out: dict[Wake, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """What status says of it; the keys are part of the command line's promise."""
@@ -43,7 +45,8 @@ class Station:
             "name": self.name,
             "open": self.is_open,
             "why": "" if self.is_open else self.why,
-            "watched": len(self.wakes),
+            "watched": len(self.wakes) - len(self.left_out),
+            "left_out": {str(wake): why for wake, why in self.left_out.items()},
             "events": self.counts.events,
             "looks": self.counts.looks,
             "coalesced": self.counts.coalesced,
@@ -92,7 +95,12 @@ class Watch:
         self._aimed.set()
 
     def _subscription(self, station: Station) -> Subscription[Any]:
-        return Subscription(station.wakes, station.counts, lambda wake: self._woken(station, wake))
+        return Subscription(
+            station.wakes,
+            station.counts,
+            tell=lambda wake: self._woken(station, wake),
+            leave=lambda wake, why: _left_out(station, wake, why),
+        )
 
     def state(self) -> list[dict[str, Any]]:
         """What each source in use has told, for status."""
@@ -137,7 +145,7 @@ class Watch:
 
     def _lost(self, station: Station, why: str) -> None:
         if station.is_open or station.why != why:
-            log.warning("event_source_missing", source=station.name, why=why, now="its checks wait for their interval")
+            log.warning("event_source_missing", source=station.name, why=why, now=_FALLBACK)
         station.is_open, station.why = False, why
 
     def _woken(self, station: Station, wake: Wake) -> None:
@@ -166,3 +174,9 @@ class Watch:
                     self._stations[source].counts.looks += 1
         log.debug("checks_woken", checks=names)
         self._look_now(names)
+
+
+def _left_out(station: Station, wake: Wake, why: str) -> None:
+    if station.left_out.get(wake) != why:
+        log.info("event_not_watched", source=station.name, event_of=str(wake), why=why, now=_FALLBACK)
+    station.left_out[wake] = why

@@ -16,12 +16,16 @@ class Told:
     def __init__(self, *wakes: Wake) -> None:
         self.counts = Counts()
         self.wakes: list[Wake] = []
-        self.subscription: Subscription[Any] = Subscription(wakes, self.counts, self._tell)
+        self.subscription: Subscription[Any] = Subscription(wakes, self.counts, self._tell, self._leave)
+        self.left_out: dict[Wake, str] = {}
         self._news = asyncio.Event()
 
     def _tell(self, wake: Wake) -> None:
         self.wakes.append(wake)
         self._news.set()
+
+    def _leave(self, wake: Wake, why: str) -> None:
+        self.left_out[wake] = why
 
     async def next(self) -> set[Wake]:
         """Wait for what is told next; all that is told by then."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the event to the verdict, with the real kernel: no interval is waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from refloat_agent.effects.clock import SystemClock
+from refloat_agent.effects.health import NodeHealth
+from refloat_agent.events.watch import Watch
+from refloat_checks import facts, registry
+from refloat_checks.probes import ProbePool
+from refloat_checks.proc import Roots
+from refloat_checks.runner import Runner
+from refloat_contract.words import Verdict
+
+
+@asynccontextmanager
+async def node(**check: Any) -> AsyncIterator[Callable[[Verdict], Awaitable[None]]]:
+    """An agent's checks and their watch; gives what waits for a verdict."""
+    specs = registry.build([{"name": "check", "interval_s": 1e6, **check}])
+    pool = ProbePool()
+    runner = Runner(specs, facts.source(Roots(), pool))
+    health = NodeHealth(runner, SystemClock(), lambda: None)
+    watch = Watch(health.look_now)
+    watch.aim({spec.name: registry.wakes_of(spec) for spec in specs})
+
+    async def becomes(verdict: Verdict) -> None:
+        async with asyncio.timeout(10):
+            while health.facts().verdict is not verdict or not watch.state()[0]["open"]:  # noqa: ASYNC110 - two events
+                await asyncio.sleep(0.01)
+
+    tasks = [asyncio.create_task(each) for each in (health.run(), watch.run())]
+    try:
+        yield becomes
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await pool.aclose()
+
+
+async def test_a_daemon_that_is_killed_makes_the_node_unhealthy_at_once() -> None:
+    daemon = await asyncio.create_subprocess_exec("sleep", "86451.5")
+    async with node(type="process", pattern="sleep 86451.5") as becomes:
+        await becomes(Verdict.HEALTHY)
+        daemon.kill()
+
+        await becomes(Verdict.UNHEALTHY)
+    await daemon.wait()
+
+
+async def test_a_file_that_is_removed_makes_the_node_unhealthy_at_once(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    async with node(type="file", path=str(tmp_path / "key")) as becomes:
+        await becomes(Verdict.HEALTHY)
+        (tmp_path / "key").unlink()
+        await becomes(Verdict.UNHEALTHY)
+        (tmp_path / "key").write_text("secret")
+
+        await becomes(Verdict.HEALTHY)
