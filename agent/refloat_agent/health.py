@@ -172,11 +172,11 @@ def _latest(track: Track) -> Failure:
 
 
 def _failure(track: Track, gate: Gate) -> Failure:
-    """What is wrong by a check that is believed to fail, and why it still is if it passes by now."""
-    message = track.trouble
-    if track.result.finding.status is Status.OK:
-        message += f"; passes now{_why_not_believed(track, gate)}"
-    return Failure(check=gate.check, message=message)
+    """What is wrong by a check that is believed to fail, and what else than passing it takes to be believed well.
+
+    It says the same while the check passes but is not believed: the reason is not written anew for each look.
+    """
+    return Failure(check=gate.check, message=track.trouble + _what_it_takes(track, gate))
 
 
 def told(track: Track, gate: Gate) -> str:
@@ -184,7 +184,7 @@ def told(track: Track, gate: Gate) -> str:
     return _failure(track, gate).message if track.believed is Status.FAILED else track.result.finding.message
 
 
-def _why_not_believed(track: Track, gate: Gate) -> str:
+def _what_it_takes(track: Track, gate: Gate) -> str:
     if gate.sticky:
-        return f", but stays until the next boot or 'refloat check clear {gate.check}'"
-    return f", but flaps: is to pass for {track.must_pass_s:.0f} s" if track.must_pass_s else ""
+        return " (sticks until the next boot or 'refloat check clear')"
+    return f" (flaps: must pass for {track.must_pass_s:.0f} s)" if track.must_pass_s else ""

@@ -122,7 +122,7 @@ def test_a_failure_that_sticks_stays_and_says_what_takes_it_away() -> None:
     tracks = _tracks(gate, (0.0, FAILED), (1.0, OK), (2.0, OK))
 
     (failure,) = judge(tracks, [gate]).failing
-    assert failure.message == "FAILED at 0; passes now, but stays until the next boot or 'refloat check clear a'"
+    assert failure.message == "FAILED at 0 (sticks until the next boot or 'refloat check clear')"
     assert judge(forget(tracks, "a"), [gate]).failing == ()
 
 
@@ -131,7 +131,7 @@ def test_a_failure_that_is_still_believed_tells_what_failed_and_not_what_passes(
 
     (failure,) = judge(_tracks(gate, (0.0, FAILED), (1.0, OK)), [gate]).failing
     (blind,) = judge(_tracks(gate, (0.0, FAILED), (1.0, UNKNOWN)), [gate]).failing
-    assert failure.message == "FAILED at 0; passes now"
+    assert failure.message == "FAILED at 0"
     assert blind.message == "FAILED at 0"
 
 
