@@ -142,14 +142,18 @@ class NodeMounts:
         entry, driver = seen.at(one.path), self._drivers[one.name]
         if entry is None:
             left = await _told(driver.remains(seen))
-            await driver.unload(seen, deadline_s)
+            try:
+                await driver.unload(seen, deadline_s)
+            except RefloatError as error:
+                if not _is_busy(error):
+                    raise
             return f"{one.path} is unmounted, but {left}"
         try:
             await self._watched(one, lambda: driver.unmount(deadline_s))
         except RefloatError as error:
             if why := await self._why_busy(one, entry):
                 return why
-            if isinstance(error, Transient) or "busy" in str(error):
+            if _is_busy(error):
                 return f"unmount {one.path}: {error}"
             raise
         # A tool that is content has proven nothing: what it says it unmounted may still be there.
@@ -317,6 +321,11 @@ def judge(one: Storage, seen: tuple[proc.Mount, ...]) -> StorageFacts:
         right=finding.status is Status.OK,
         why=finding.message,
     )
+
+
+def _is_busy(error: RefloatError) -> bool:
+    """Whether waiting may help: it took too long, or it says what umount(8) and rmmod(8) say of what is in use."""
+    return isinstance(error, Transient) or any(word in str(error) for word in ("busy", "in use"))
 
 
 def _is_absent(one: Storage, seen: Table) -> bool:

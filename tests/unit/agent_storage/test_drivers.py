@@ -323,6 +323,16 @@ async def test_a_lustre_client_that_the_kernel_keeps_is_not_gone(node: Node) -> 
     assert (await facts(mounts)).mounted
 
 
+async def test_modules_that_cannot_be_unloaded_yet_are_waited_for(node: Node) -> None:
+    mounts = await mounted(node, "lustre")
+    node.knob("lustre_rmmod.fail", "rmmod: ERROR: Module lustre is in use")
+
+    with pytest.raises(GivenUp, match="/scratch is unmounted, but the module lustre is loaded"):
+        await mounts.unmount("c1", reboots=True)
+
+    assert sum(call == "lustre_rmmod" for call in node.calls) > 1
+
+
 async def test_a_module_in_use_is_not_gone(node: Node) -> None:
     mounts = await mounted(node, "beegfs")
     node.knob("module.in_use")

@@ -99,6 +99,8 @@ class HolderSearch:
     async def _ask(self, look: str, *words: str) -> Any:
         argv = [*self.argv, look, str(self.roots.proc), str(self.roots.sys), *words]
         done = await commands.run(argv, deadline_s=DEADLINE_S, cap_bytes=OUTPUT_CAP_BYTES)
-        if done.returncode != 0:
-            raise Transient(f"who holds it could not be read: {done.complaint}")
-        return json.loads(done.stdout)
+        try:
+            said = json.loads(done.stdout)
+        except ValueError as error:
+            raise Transient(f"who holds it could not be read: {done.complaint}") from error
+        return said

@@ -36,7 +36,7 @@ class Import:
 def parse_imports(text: str) -> tuple[Import, ...]:
     """Parse what ``lctl get_param mdc.*.import osc.*.import`` prints."""
     starts = list(_HEADING.finditer(text))
-    ends = [*(start.start() for start in starts[1:]), len(text)]
+    ends = [*(start.start() for start in starts), len(text)][1:]
     found = []
     for start, end in zip(starts, ends, strict=True):
         said: Mapping[str, str] = dict(_FIELD.findall(text[start.end() : end]))
