@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
 
     assert status == 0, rest
     assert "Traceback" not in rest
+
+
+def _until(log: IO[str], word: str) -> None:
+    assert any(f'"{word}"' in line for line in log)
+
+
+def test_a_reload_takes_over_the_checks_and_a_wrong_configuration_changes_nothing(tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    good = config.read_text()
+    with subprocess.Popen([AGENT, "--config", config], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        _until(process.stderr, "agent_started")
+        config.write_text(good + '[[check]]\nname = "tmp"\ntype = "file"\n')
+        process.send_signal(signal.SIGHUP)
+        _until(process.stderr, "checks_not_reloaded")
+        config.write_text(good + '[[check]]\nname = "tmp"\ntype = "file"\npath = "/tmp"\n')
+        process.send_signal(signal.SIGHUP)
+        _until(process.stderr, "checks_reloaded")
+        _until(process.stderr, "check")
+        process.terminate()
+        rest = process.stderr.read()
+        status = process.wait(timeout=15)
+
+    assert (status, "Traceback" in rest) == (0, False)
 
 
 def test_a_bad_configuration_is_one_line_and_status_78(tmp_path: Path) -> None:
