@@ -18,7 +18,7 @@ _DMESG: Final = "check_cmd_dmesg"
 _TIMEOUT: Final = "5"
 _ALARM: Final = 142
 # Commands that only the shell knows.
-_BUILTINS: Final = frozenset({":", ".", "command", "declare", "eval", "source", "type", "ulimit", "umask", "[["})
+BUILTINS: Final = frozenset({":", ".", "command", "declare", "eval", "source", "type", "ulimit", "umask", "[["})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ async def _status(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     if not wanted.argv:
         # The shell has nothing to do, and does it.
         return judge_status(Ended(0, ""), wanted)
-    argv = ("/bin/bash", "-c", '"$@"', "bash", *wanted.argv) if wanted.argv[0] in _BUILTINS else wanted.argv
+    argv = ("/bin/bash", "-c", '"$@"', "bash", *wanted.argv) if wanted.argv[0] in BUILTINS else wanted.argv
     done = await _ended(argv, wanted, run)
     if run.strict and done.timed_out:
         done = Ended(_ALARM, "", timed_out=True)

@@ -30,8 +30,8 @@ _SAID: Final = {
     Part.TYPE: "has incorrect type {}",
     Part.OPTIONS: "mount options incorrect",
 }
-_READ_WRITE: Final = "/(^|,)rw($|,)/"
-_READ_ONLY: Final = "/(^|,)ro($|,)/"
+READ_WRITE: Final = "/(^|,)rw($|,)/"
+READ_ONLY: Final = "/(^|,)ro($|,)/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +159,15 @@ async def _is_directory(facts: Facts, path: str) -> bool:
 
 
 async def _look_read_write(words: Sequence[str], run: NhcRun) -> NhcOutcome:
-    return await _look(_with_options(words, _READ_WRITE), run)
+    return await _look(with_options(words, READ_WRITE), run)
 
 
 async def _look_read_only(words: Sequence[str], run: NhcRun) -> NhcOutcome:
-    return await _look(_with_options(words, _READ_ONLY), run)
+    return await _look(with_options(words, READ_ONLY), run)
 
 
-def _with_options(words: Sequence[str], pattern: str) -> Sequence[str]:
+def with_options(words: Sequence[str], pattern: str) -> Sequence[str]:
+    """Give the words with which check_fs_mount asks for options like these too."""
     if words and words[0].startswith("/"):
         return [*[*words, "", ""][:3], pattern]
     return ["-o", pattern, *words]

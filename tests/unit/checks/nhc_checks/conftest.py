@@ -33,12 +33,22 @@ class RecordedFacts(Facts):
             return wanted
         return await super().read(source, read)
 
+    async def uid(self, user: str) -> int:
+        recorded: int | None = self._recorded.get(f"uid {user}")
+        return await super().uid(user) if recorded is None else recorded
+
     async def remember(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         key = " ".join(what)
         if key in self._recorded:
             value: T = self._recorded[key]
             return value
         return await super().remember(what, ask)
+
+
+@pytest.fixture
+def recorded_facts(roots: Roots, pool: ProbePool) -> Callable[[Mapping[str, Any]], Facts]:
+    """Give facts that stand as they were recorded."""
+    return lambda recorded: RecordedFacts(roots, pool, recorded)
 
 
 @pytest.fixture
