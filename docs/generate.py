@@ -14,12 +14,14 @@ from refloat_agent.config import AgentSettings
 from refloat_agent.state import TRANSITIONS
 from refloat_checks import registry
 from refloat_checks.nhc import deviations
+from refloat_checks.nhc.forms import table
 from refloat_contract.words import Phase
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_service.reference import reference
 
 DOCS: Final = Path(__file__).parent
 _TABLE: Final = ("<!-- deviations: made by docs/generate.py -->", "<!-- end of deviations -->")
+_FORMS: Final = ("<!-- forms: made by docs/generate.py -->", "<!-- end of forms -->")
 _NOTE: Final = "<!-- Made by docs/generate.py (make docs) from the code; edit that. -->\n\n"
 
 
@@ -86,14 +88,30 @@ def state_machine() -> str:
 
 
 def nhc() -> str:
-    """The page about NHC as it is written, with the table of deviations put between its marks."""
+    """The page about NHC as it is written, with the tables of deviations and of TOML forms put between their marks."""
     rows = ["| checks | NHC | refloat | why |", "| --- | --- | --- | --- |"]
     for row in deviations.ALL:
         cells = (", ".join(f"`{name}`" for name in row.checks), row.nhc, row.refloat, row.why)
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    before, _, rest = (DOCS / "nhc.md").read_text().partition(_TABLE[0])
-    after = rest.partition(_TABLE[1])[2]
-    return before + _TABLE[0] + "\n" + "\n".join(rows) + "\n" + _TABLE[1] + after
+        rows.append("| " + " | ".join(_escaped(cell) for cell in cells) + " |")
+    return _between(_between((DOCS / "nhc.md").read_text(), _TABLE, rows), _FORMS, _forms())
+
+
+def _forms() -> list[str]:
+    rows = ["| in the nhc.conf | in agent.toml, with a `name` |", "| --- | --- |"]
+    for check in sorted(table.ALL):
+        form = table.ALL[check]
+        keys = "; ".join(table.lines(table.convert(form.example).tables[0]))
+        rows.append(f"| `{_escaped(form.example)}` | `{_escaped(keys)}` |")
+    return rows
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def _between(text: str, marks: tuple[str, str], rows: list[str]) -> str:
+    before, _, rest = text.partition(marks[0])
+    return before + marks[0] + "\n" + "\n".join(rows) + "\n" + marks[1] + rest.partition(marks[1])[2]
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {

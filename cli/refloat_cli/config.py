@@ -62,3 +62,24 @@ def reference(part: Annotated[Part | None, typer.Argument(help="Without it all."
     from refloat_cli import configuring
 
     typer.echo(configuring.reference(part), nl=False)
+
+
+@app.command(epilog="Example: refloat config convert /etc/nhc/nhc.conf >checks.toml")
+def convert(file: Annotated[Path, typer.Argument(help="An nhc.conf.")]) -> None:
+    """Print the [[check]] tables that ask what an nhc.conf asks, and name the lines that have none.
+
+    Ends with 0 when every line has its tables, else with 1. The file itself runs in the agent as it is (nhc_conf).
+    """
+    from refloat_cli import converting
+    from refloat_contract.errors import Misconfigured
+
+    try:
+        forms = converting.convert(file)
+    except Misconfigured as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from error
+    for form in forms:
+        typer.echo(form.toml)
+        if form.why_not:
+            typer.echo(f"{file}:{form.line.number}: {form.line.check}: {form.why_not}", err=True)
+    raise typer.Exit(1 if any(form.why_not for form in forms) else 0)

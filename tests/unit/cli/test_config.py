@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,50 @@ def test_the_traps_of_an_nhc_conf_are_named_and_end_with_1(refloat: Refloat, tmp
 
 def test_an_nhc_conf_that_cannot_be_read_is_2(refloat: Refloat, tmp_path: Path) -> None:
     assert refloat("config", "check", tmp_path / "nhc.conf").status == 2
+
+
+NHC_CONF = """\
+# a comment
+ * || export NHC_RM=slurm
+ * || check_fs_mount_rw -t nfs4 -f /home -f /apps
+ n[1-4]* || check_ps_service -S -u root sshd
+ * || check_fs_free /home 5%
+ * || [[ -e /x ]] || die 1 "no /x"
+ * || check_ps_loadavg 0
+ * || check_fs_free /home 10G"""
+
+
+def test_an_nhc_conf_is_converted_as_far_as_it_can_be(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "nhc.conf").write_text(NHC_CONF)
+
+    ended = refloat("config", "convert", tmp_path / "nhc.conf")
+
+    checks = tomllib.loads(ended.out)["check"]
+    assert ended.status == 1
+    assert [check["name"] for check in checks] == [
+        "fs_mount_rw-home",
+        "fs_mount_rw-apps",
+        "ps_service-sshd",
+        "fs_free-home",
+        "fs_free-home-2",
+    ]
+    assert checks[-1] == {"name": "fs_free-home-2", "type": "filesystem", "path": "/home", "min_free": "10G"}
+    assert "# only on n[1-4]*: put it into" in ended.out
+    assert "# left out: -S\n" in ended.out
+    assert [line.split(": ")[0].rpartition(":")[2] for line in ended.err.splitlines()] == ["2", "6", "7"]
+
+
+def test_what_was_converted_is_a_configuration(refloat: Refloat, tmp_path: Path) -> None:
+    (tmp_path / "nhc.conf").write_text("* || check_hw_cpuinfo 2 64 128\n* || check_ps_daemon munged munge\n")
+
+    ended = refloat("config", "convert", tmp_path / "nhc.conf")
+    (tmp_path / "agent.toml").write_text(ended.out)
+
+    assert (ended.status, ended.err) == (0, "")
+    assert refloat("config", "check", tmp_path / "agent.toml").status == 0
+
+
+def test_a_file_that_is_not_there_is_2(refloat: Refloat, tmp_path: Path) -> None:
+    ended = refloat("config", "convert", tmp_path / "gone.conf")
+
+    assert (ended.status, ended.err) == (2, f"{tmp_path}/gone.conf: No such file or directory\n")

@@ -166,6 +166,6 @@ FORMS: Final = (
     Form("check_fs_ifree", "check_fs_ifree /tmp 10k", _space(count, "min_free_inodes")),
     Form("check_fs_iused", "check_fs_iused / 95%", _space(count, "used_inodes_below")),
     Form("check_file_contents", "check_file_contents /etc/shells '*/bash' '!*/rksh'", _file_contents),
-    Form("check_file_test", "check_file_test -f -r -s /etc/passwd /etc/group", _file_test),
+    Form("check_file_test", "check_file_test -f -r -s /etc/passwd", _file_test),
     Form("check_file_stat", "check_file_stat -m 0400 -U munge /etc/munge/munge.key", _file_stat),
 )

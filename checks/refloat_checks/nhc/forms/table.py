@@ -36,8 +36,12 @@ def convert(check: str) -> Converted:
 
 def toml(table: Table) -> str:
     """Write a table of a check."""
-    lines = ["[[check]]", *(f"{key} = {_value(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(("[[check]]", *lines(table))) + "\n"
+
+
+def lines(table: Table) -> list[str]:
+    """Write its keys."""
+    return [f"{key} = {_value(value)}" for key, value in table.items()]
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,7 @@
 import socket
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +290,14 @@ def test_what_has_a_form_is_compared_above_but_for_programs_that_are_not_there()
     compared = {spoken(line)[0] for line, _ in CASES}
 
     assert set(names()) - compared == {"check_moab_rm", "check_moab_torque"}
+
+
+def test_every_check_is_in_the_documents_table() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "nhc.md").read_text()
+    made = page.partition("<!-- forms:")[2].partition("<!-- end of forms -->")[0]
+
+    shown = [row.split()[1].strip("`") for row in made.splitlines() if row.startswith("| `")]
+    assert tuple(shown) == names()
 
 
 @pytest.mark.parametrize("check", names())
