@@ -38,9 +38,10 @@ _GONE: Final = "gone"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds between two tries to unmount what is busy, two looks at what is being mounted, and at what may hang."""
+    """Seconds between two tries (the first pause; it doubles up to the longest), and two looks at what may hang."""
 
-    again_s: float = 2.0
+    again_s: float = 1.0
+    longest_s: float = 5.0
     watch_s: float = 5.0
 
 
@@ -114,13 +115,14 @@ class NodeMounts:
                 # Its own service may have mounted it meanwhile; then the tool's complaint is none of ours.
                 if not (await self._look(one)).right:
                     raise
+        # A client that was just mounted may still be connecting: that is waited for. What the table shows stays so.
         while not (facts := await self._look(one)).right:
-            if budget.is_spent or _is_absent(one, await self._table()):
+            if budget.is_spent or not _is_as_listed(one, await self._table()):
                 raise Refused(f"{one.name}: {facts.why}")
             await asyncio.sleep(self.pace.again_s)
 
     async def _release(self, one: Storage, cycle: str, *, reboots: bool) -> None:
-        budget = Budget(one.unmount_s)
+        budget, pause_s = Budget(one.unmount_s), self.pace.again_s
         while (await self._look(one)).mounted:
             busy = await self._try(one, one.unmount_s if one.busy == "wait" else budget.left_s)
             if not busy or not (await self._look(one)).mounted:
@@ -129,7 +131,8 @@ class NodeMounts:
             if budget.is_spent and one.busy != "wait":
                 await self._give_way(one, busy, cycle, reboots=reboots)
                 return
-            await asyncio.sleep(self.pace.again_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self.pace.longest_s)
 
     async def _try(self, one: Storage, deadline_s: float) -> str:
         """Try once; tell what keeps it mounted, and nothing when it went through.
@@ -331,6 +334,10 @@ def _is_busy(error: RefloatError) -> bool:
 def _is_absent(one: Storage, seen: Table) -> bool:
     entry = seen.at(one.path)
     return entry is None or entry.mount.fstype == AUTOFS
+
+
+def _is_as_listed(one: Storage, seen: Table) -> bool:
+    return not _is_absent(one, seen) and mounts.judge(seen.mounts, one.limits, one.name).status is Status.OK
 
 
 async def _told(answer: Awaitable[str]) -> str:

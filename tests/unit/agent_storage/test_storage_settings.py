@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `[[storage]]` tables."""
 
-from typing import Any
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
 
 from refloat_agent.storage import Storage
+
+EXAMPLE: Final = Path(__file__).parents[3] / "packaging/examples/agent.toml"
 
 
 def _storage(**keys: Any) -> Storage:
@@ -62,6 +67,15 @@ def test_each_way_has_its_deadline(keys: dict[str, Any], mount_s: float, unmount
     one = _storage(**keys)
 
     assert (one.mount_s, one.unmount_s) == (mount_s, unmount_s)
+
+
+def test_the_commented_examples_of_the_drivers_are_valid() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("# [[storage]]"))
+    block = list(itertools.takewhile(lambda line: line.startswith("#"), lines[first:]))
+    tables = tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in block))["storage"]
+
+    assert [Storage.model_validate(table).kind for table in tables] == ["gpfs", "lustre", "beegfs", "systemd"]
 
 
 def test_the_client_of_gpfs_alone_is_stopped_unless_told_otherwise() -> None:
