@@ -92,7 +92,9 @@ def _of_setting(name: str) -> Iterator[Remark]:
 
 def _of_check(name: str, arguments: Sequence[str], known: Collection[str], seen: Seen) -> Iterator[Remark]:
     if name.startswith("check_") and name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
+        # What all names begin with would make any two of them look alike.
+        bare = [each.removeprefix("check_") for each in known]
+        near = [f"check_{each}" for each in difflib.get_close_matches(name.removeprefix("check_"), bare, 1, 0.75)]
         write = near[0] if near else "a script in /etc/nhc/scripts that defines it"
         yield Remark(f"there is no check {name}", "drains every node it runs on (127)", "UNKNOWN", write)
     elif name not in known and name not in BUILTINS and "NHC_CHECK_ALL" in seen.variables:
