@@ -139,4 +139,6 @@ class Storage(Settings):
     @property
     def limits(self) -> MountLimits:
         """What the mount table must say of it."""
-        return MountLimits(path=self.path, source=self.source, fstype=self.fstype, options=self.options)
+        return MountLimits(
+            path=self.path, source=self.source, fstype=self.fstype, options=self.options, options_match=None
+        )
