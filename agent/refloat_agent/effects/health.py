@@ -293,19 +293,18 @@ class NodeHealth:
             self._stimulus.set()
 
     def _fold(self, result: Result) -> None:
-        gate = self._gates[result.finding.check]
-        before, was, stuck = self.facts(), self.tracks.get(gate.check), self._is_stuck(gate.check)
+        check = result.finding.check
+        gate, was = self._gates[check], self.tracks.get(check)
         self.tracks = health.fold(self.tracks, gate, result)
-        status = result.finding.status
+        now, status = self.tracks[check], result.finding.status
         if was is None or was.result.finding.status is not status:
             tell = log.info if status is Status.OK else log.warning
-            tell("check", check=gate.check, status=status.value, message=result.finding.message)
-        if gate.sticky and self._is_stuck(gate.check) and not stuck:
-            self._unkept.set()
-        if self.tracks[gate.check].believed is Status.FAILED:
-            self._dismissed.pop(gate.check, None)
-        after = self.facts()
-        if (before.verdict, before.failing, before.raw_failing) != (after.verdict, after.failing, after.raw_failing):
+            tell("check", check=check, status=status.value, message=result.finding.message)
+        if now.believed is Status.FAILED and (was is None or was.believed is not Status.FAILED):
+            self._dismissed.pop(check, None)
+            if gate.sticky:
+                self._unkept.set()
+        if was is None or _differs(was, now):
             self.wake()
 
     def _is_stuck(self, name: str) -> bool:
@@ -330,3 +329,10 @@ def _row(track: Track, gate: Gate) -> dict[str, Any]:
     if track.must_pass_s:
         row["must_pass_s"] = track.must_pass_s
     return row
+
+
+def _differs(was: Track, now: Track) -> bool:
+    """Whether there is something new to decide by: what passes at every look may say another figure each time."""
+    if was.believed is not now.believed or was.result.finding.status is not now.result.finding.status:
+        return True
+    return now.result.finding.status is Status.FAILED and was.trouble != now.trouble

@@ -283,3 +283,22 @@ async def test_a_profile_is_answered_from_the_last_look_unless_that_is_old() -> 
         ("a", "FAILED", "drain"),
         ("w", "OK", "warn"),
     ]
+
+
+async def test_the_loop_is_woken_by_what_it_decides_by_and_by_nothing_else() -> None:
+    checked, woken = Checked(), [0]
+
+    def wake() -> None:
+        woken[0] += 1
+
+    def figure(check: str, _: str) -> Finding:
+        return passed(check, f"look {len(said)}")
+
+    health = checked.health(spec("a", fail_after=2), woken=wake)
+    said: list[int] = []
+    for found in (figure, figure, failed, failed, failed, figure):
+        checked.finds["a"] = found
+        await health.run_all()
+        said.append(woken[0])
+
+    assert said == [1, 1, 2, 3, 3, 4]
