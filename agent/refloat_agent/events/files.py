@@ -65,8 +65,7 @@ class PathSource(Generic[F]):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(ANEW_S):
                         await readable(file)
-                self._stale |= not self._read(file)
-                if self._stale:
+                if not self._read(file) or self._stale:
                     await asyncio.sleep(REARM_S)
                     await self._arm(file)
                     # What happened before the new watches were there, nobody told.
@@ -128,7 +127,7 @@ class PathSource(Generic[F]):
             elif event.name:
                 meant = frozenset().union(*(wakes for name, wakes in there.items() if self.fits(event.name, name)))
                 told |= meant
-                self._stale |= bool(meant and event.mask & _MOVES)
+                self._stale = self._stale or bool(meant and event.mask & _MOVES)
             elif event.mask & (_LOST | libc.IN_UNMOUNT | libc.IN_IGNORED) and there:
                 told.update(*there.values())
                 self._stale = True

@@ -3,11 +3,12 @@
 
 # ruff: noqa: PLC0415 - an agent pays for the sources that it uses
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from refloat_agent.events.kernel_log import KernelLogSource, Subscriber
 from refloat_agent.events.source import Source, Subscription
 from refloat_checks import wakes
 from refloat_checks.proc import Roots
@@ -91,3 +92,8 @@ SOURCES: Final[Mapping[type[wakes.Wake], Offer]] = MappingProxyType(
         wakes.ClockSet: Offer("clock", _clock),
     }
 )
+
+
+def kernel_log(subscribers: Sequence[Subscriber]) -> Offer:
+    """The kernel log, for these subscribers; what matters in it they alone can tell."""
+    return Offer("kernel log", lambda subscription, _: KernelLogSource(subscription, subscribers))

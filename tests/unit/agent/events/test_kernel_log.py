@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from refloat_agent.events.kernel_log import KernelLogSource
+from refloat_checks.wakes import KernelLog
+
+from .conftest import Serve, Told
+
+
+class Ring:
+    """A kernel's log that loses records, as read(2) on /dev/kmsg gives it."""
+
+    def __init__(self, *answers: bytes | type[OSError]) -> None:
+        self.answers = list(answers)
+
+    def read(self, file: int, size: int) -> bytes:
+        answer = self.answers.pop(0) if self.answers else BlockingIOError
+        if isinstance(answer, bytes):
+            return answer
+        raise answer(32, "Broken pipe") if answer is BrokenPipeError else answer()
+
+
+def record(sequence: int, text: str = "all is well") -> bytes:
+    return f"6,{sequence},{sequence * 1000},-;{text}\n SUBSYSTEM=pci\n".encode()
+
+
+async def test_each_record_is_handed_over_and_what_matters_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    told = Told(KernelLog())
+
+    def subscriber(each: bytes) -> bool:
+        seen.append(each)
+        return b"Hardware Error" in each
+
+    source = KernelLogSource(told.subscription, [lambda _: False, subscriber])
+    monkeypatch.setattr(os, "read", Ring(record(1), record(2)).read)
+    source._batch(0)
+    assert told.wakes == []
+    monkeypatch.setattr(os, "read", Ring(record(3, "mce: [Hardware Error]"), record(4)).read)
+    source._batch(0)
+
+    assert told.wakes == [KernelLog()]
+    assert seen == [record(1), record(2), record(3, "mce: [Hardware Error]"), record(4)]
+
+
+async def test_records_that_were_overwritten_are_counted_and_wake_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(KernelLog())
+    source = KernelLogSource(told.subscription, [lambda _: False])
+    monkeypatch.setattr(os, "read", Ring(record(1), BrokenPipeError, record(40), record(41)).read)
+
+    source._batch(0)
+
+    assert told.counts.dropped == 38
+    assert told.wakes == [KernelLog()]
+
+
+async def test_opened_again_it_hands_over_no_record_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    def subscriber(each: bytes) -> bool:
+        seen.append(each)
+        return False
+
+    source = KernelLogSource(Told(KernelLog()).subscription, [subscriber])
+    for _ in range(2):
+        monkeypatch.setattr(os, "read", Ring(record(1), record(2)).read)
+        source._batch(0)
+
+    assert seen == [record(1), record(2)]
+
+
+async def test_it_reads_this_kernels_log_from_its_beginning(serving: Serve) -> None:
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        pytest.skip(f"/dev/kmsg cannot be read here: {error}")
+    told = Told(KernelLog())
+    source = KernelLogSource(told.subscription, [lambda record: True])
+    async with serving(source):
+        assert await told.next() == {KernelLog()}
+        assert told.counts.events > 0
+
+
+async def test_a_line_that_the_kernel_logs_is_told_at_once(serving: Serve) -> None:
+    mark = f"refloat test {os.getpid()}".encode()
+    told = Told(KernelLog())
+    source = KernelLogSource(told.subscription, [lambda record: re.search(mark, record) is not None])
+    try:
+        file = os.open("/dev/kmsg", os.O_WRONLY)
+    except OSError as error:
+        pytest.skip(f"/dev/kmsg cannot be written here: {error}")
+    async with serving(source):
+        await asyncio.to_thread(os.write, file, b"<6>" + mark + b"\n")
+
+        assert await told.next() == {KernelLog()}
+    os.close(file)
+
+
+async def test_without_a_log_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await KernelLogSource(Told(KernelLog()).subscription, [], tmp_path / "kmsg").serve(lambda: None)
