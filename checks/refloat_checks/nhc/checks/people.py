@@ -145,8 +145,9 @@ async def _unauthorised(words: Sequence[str], run: NhcRun) -> NhcOutcome:
         text = "Who has jobs here cannot be found without a supported resource manager (slurm, pbs)"
         return otherwise(run, deviations.NO_JOB_LIST, _UNAUTHORISED, text)
     authorised = await jobs.authorised(run)
-    processes, users = await processes_of_users(run.facts, max_sys_uid(run))
-    known = Known(users, authorised, ignored(given, strict=run.strict), max_sys_uid(run))
+    max_uid = await max_sys_uid(run)
+    processes, users = await processes_of_users(run.facts, max_uid)
+    known = Known(users, authorised, ignored(given, strict=run.strict), max_uid)
     return judge_users(processes, known, given.rest)
 
 
@@ -161,9 +162,10 @@ async def _lineage(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     # NHC leaves it empty for any other manager, and an empty match string matches no title.
     daemon = run.variable("RM_DAEMON_MATCH", DAEMONS.get(manager, ""))
     require_meaning(run, daemon)
-    processes, users = await processes_of_users(run.facts, max_sys_uid(run))
+    max_uid = await max_sys_uid(run)
+    processes, users = await processes_of_users(run.facts, max_uid)
     authorised = _authorised(run, set(users.values()))
-    known = Known(users, authorised, ignored(given, strict=run.strict), max_sys_uid(run))
+    known = Known(users, authorised, ignored(given, strict=run.strict), max_uid)
     return judge_lineage(processes, known, given.rest, daemon)
 
 

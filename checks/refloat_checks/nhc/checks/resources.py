@@ -3,11 +3,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from refloat_checks import hardware, process_table
 from refloat_checks.facts import Facts
 from refloat_checks.nhc import units
+from refloat_checks.nhc.answers import max_sys_uid as of_login_defs
 from refloat_checks.nhc.checks.numbers import size_kb, whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.owners import names, owner_named
@@ -27,8 +29,10 @@ from refloat_checks.nhc.native import (
     failed,
 )
 from refloat_checks.nhc.units import BadUnit
+from refloat_checks.proc import read_text
 from refloat_checks.process_table import ProcessUse
 
+_LOGIN_DEFS: Final = "/etc/login.defs"
 _PERMILLE: Final = 10
 _MANY: Final = 1000
 _INIT: Final = 1
@@ -281,7 +285,7 @@ def _look(name: str) -> Look:
         if isinstance(limit, NhcOutcome):
             return limit
         owner = await owner_named(run.facts, given.last("u"))
-        chosen = select(given, owner, max_sys_uid(run), is_test=run.variable("SHELL") == ":")
+        chosen = select(given, owner, await max_sys_uid(run), is_test=run.variable("SHELL") == ":")
         require_meaning(run, chosen.which.pattern, chosen.which.owner)
         processes, users = await seen(run.facts, chosen.which)
         return judge(name, processes, users, limit, chosen)
@@ -289,9 +293,20 @@ def _look(name: str) -> Look:
     return look
 
 
-def max_sys_uid(run: NhcRun) -> int:
-    """Give the largest number of a system's own user."""
-    return whole(run.variable("MAX_SYS_UID", "99"), "MAX_SYS_UID", strict=run.strict) or 0
+async def max_sys_uid(run: NhcRun) -> int:
+    """Give the largest number of a system's own user: the configuration's, else that of login.defs(5)."""
+    text = run.variable("MAX_SYS_UID")
+    if text:
+        return whole(text, "MAX_SYS_UID", strict=run.strict) or 0
+    place = run.facts.roots.root / run.variable("LOGIN_DEFS_SRC", _LOGIN_DEFS).lstrip("/")
+    return await run.facts.read("login.defs", lambda: _read_max_sys_uid(place))
+
+
+def _read_max_sys_uid(place: Path) -> int:
+    try:
+        return of_login_defs(read_text(place))
+    except FileNotFoundError:
+        return of_login_defs("")
 
 
 CHECKS: Final = tuple(NativeCheck(name, _look(name)) for name in _LIMITS)

@@ -2,15 +2,18 @@
 
 import dataclasses
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from refloat_checks.facts import Facts
 from refloat_checks.hardware import Memory
 from refloat_checks.nhc.checks.jobs import merged
 from refloat_checks.nhc.checks.load import judge_kswapd, judge_loadavg
 from refloat_checks.nhc.checks.people import Ignored, Known, judge_users
-from refloat_checks.nhc.native import Kill, NhcOutcome, Renice, Shell
+from refloat_checks.nhc.native import Kill, NhcOutcome, NhcRun, Renice, Shell
+from refloat_checks.nhc.registry import find
 from refloat_checks.proc import Roots
 from refloat_checks.process_table import ProcessUse, Title, parse_use, read_titles, title_of
 from refloat_contract.errors import Transient
@@ -101,6 +104,33 @@ async def test_system_users_are_not_looked_at_but_with_capital_a(ask: Ask) -> No
 
     assert (await ask("check_ps_cpu", "9", recorded=RECORDED, variables=variables)).rc == 0
     assert (await ask("check_ps_cpu", "-A", "9", recorded=RECORDED, variables=variables)).rc == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "rc"),
+    [
+        ("SYS_UID_MAX 1000\n", {}, 0),
+        ("#SYS_UID_MAX 2000\nUID_MIN 1000\n", {}, 1),
+        ("UID_MIN 1001\n", {}, 0),
+        ("", {}, 1),
+        (None, {}, 1),
+        ("UID_MIN 1001\n", {"MAX_SYS_UID": "99"}, 1),
+    ],
+)
+async def test_the_systems_own_users_are_those_of_login_defs(
+    recorded_facts: Callable[[dict[str, Any]], Facts],
+    tmp_path: Path,
+    text: str | None,
+    variables: dict[str, str],
+    rc: int,
+) -> None:
+    if text is not None:
+        (tmp_path / "login.defs").write_text(text)
+    run = NhcRun(recorded_facts(RECORDED), {"LOGIN_DEFS_SRC": str(tmp_path / "login.defs"), **variables})
+    check = find("check_ps_cpu")
+    assert check is not None
+
+    assert (await check.run(["99"], run)).rc == rc
 
 
 @pytest.mark.parametrize(
