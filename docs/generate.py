@@ -3,14 +3,17 @@
 
 import argparse
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
 
-from refloat_agent.config import AgentSettings
+from refloat_agent.config import REBOOT, AgentSettings
+from refloat_agent.recipes import PHASES, UNSAFE_KINDS, OnFailure, Step, StepKind, why_step_refused
 from refloat_agent.state import TRANSITIONS
 from refloat_checks import registry
 from refloat_checks.nhc import deviations
@@ -67,24 +70,32 @@ def _keys(model: type[BaseModel], skip: Iterable[str] = ()) -> str:
 
 
 def state_machine() -> str:
-    """The diagram of a cycle, from the table that the agent enforces."""
-    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> IN_SERVICE"]
-    for source in Phase:
-        lines += [f"    {source} --> {target}" for target in Phase if target in TRANSITIONS[source]]
-    lines.append("```")
+    """The way of the recipe `reboot`, every move that the agent allows, and what each step of a recipe is."""
+    phases = [Phase.DRAINING, *(step.phase for step in REBOOT.all_steps())]
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> DRAINING"]
+    lines += [f"    {source} --> {target}" for source, target in itertools.pairwise(phases)]
+    lines += ["    CHECKING --> MOUNTING: storage is gone again", f"    {phases[-1]} --> [*]", "```"]
     table = ["| from | to |", "| --- | --- |"]
     table += [f"| {source} | {', '.join(t for t in Phase if t in TRANSITIONS[source])} |" for source in Phase]
     return (
         _NOTE + "# The state machine of a cycle\n\n"
-        "Drawn from `TRANSITIONS` in `agent/refloat_agent/state.py`; the agent stops with an error rather than make a "
-        "move that is not in it.\nFrom IN_SERVICE a cycle begins in DRAINING; the other ways in are those of a node "
-        "that booted, or whose journal is gone, and goes on by its reason alone.\nTo IN_SERVICE leads the end of a "
-        "cycle, and its cancelling by an administrator in any phase.\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + "\n".join(table)
-        + "\n"
+        "The recipe `reboot`, which is built in. From every phase a cycle may be held, or cancelled by an "
+        "administrator.\n\n" + "\n".join(lines) + "\n\n## Moves\n\n"
+        "What any recipe may do, from `TRANSITIONS` in `agent/refloat_agent/state.py`; the agent stops with an error "
+        "rather than make a move that is not in it, or that is not in the order of the recipe's steps. From IN_SERVICE "
+        "a cycle begins in DRAINING; the other ways in are those of a node that booted, or whose journal is gone, and "
+        "goes on by its reason alone.\n\n" + "\n".join(table) + "\n\n" + _steps()
     )
+
+
+def _steps() -> str:
+    rows = ["## Steps\n", "| step | phase | only on a node proven empty | `on_failure` |", "| --- | --- | --- | --- |"]
+    for kind in StepKind:
+        probe = Step(kind, argv=(("true",),) if kind is StepKind.RUN else ())
+        given_up = [way for way in OnFailure if why_step_refused(replace(probe, on_failure=way)) is None]
+        empty = "yes" if kind in UNSAFE_KINDS else "its hooks"
+        rows.append(f"| `{kind}` | {PHASES[kind]} | {empty} | {', '.join(f'`{way}`' for way in given_up)} |")
+    return "\n".join(rows) + "\n"
 
 
 def nhc() -> str:

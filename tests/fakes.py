@@ -17,6 +17,7 @@ from refloat_agent.observation import (
     StepProcess,
     StorageFacts,
 )
+from refloat_agent.recipes import Argv, Way
 from refloat_agent.state import State, after_boot, initial
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event, Failure, NodeReport
@@ -264,7 +265,7 @@ class FakeServices:
     async def state(self) -> tuple[ServiceFacts, ...]:
         return (ServiceFacts("site.service", self.world.service),)
 
-    async def stop(self) -> None:
+    async def stop(self, *, keep_going: bool) -> None:
         with self.world.act("stop"):
             self.world.harmless("stop of a service")
             self.world.service = False
@@ -284,8 +285,8 @@ class FakePower:
     def image(self) -> str:
         return self.world.image
 
-    async def reboot(self) -> None:
-        with self.world.act("reboot"):
+    async def reboot(self, way: Way) -> None:
+        with self.world.act("reboot" if way is Way.SYSTEMD else f"reboot ({way})"):
             self.world.harmless("reboot")
             if self.world.mounted:
                 self.world.violations.append("rebooted with storage mounted")
@@ -316,8 +317,8 @@ class FakeProcesses:
 class FakeCommands:
     world: World
 
-    async def run(self, recipe: str) -> None:
-        with self.world.act(f"commands of {recipe}"):
+    async def run(self, argvs: Sequence[Argv], deadline_s: float, *, keep_going: bool) -> None:
+        with self.world.act(" ".join(argvs[0])):
             self.world.harmless("commands")
             self.world.commands_run += 1
 

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from refloat_agent.recipes import Argv, Way
 from refloat_contract.words import Purpose
 
 
@@ -26,7 +27,9 @@ class ReleasePermit:
 
 @dataclass(frozen=True, slots=True)
 class StopServices:
-    """Stop the configured services, in order."""
+    """Stop the configured services, in order; with ``keep_going`` also those after one that does not stop."""
+
+    keep_going: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,22 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class RunCommands:
-    """Run the recipe's commands; ``token`` names this one running, so that its outcome is not mistaken."""
+    """Run commands of the recipe, or a hook; ``token`` names this one running, so that its outcome is not mistaken.
 
-    recipe: str
+    ``deadline_s`` is for each; with ``keep_going`` those after one that failed are run, too.
+    """
+
+    argvs: tuple[Argv, ...]
+    deadline_s: float
     token: str
+    keep_going: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reboot:
     """Hand over what is not yet reported, then reboot the node."""
+
+    way: Way = Way.SYSTEMD
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,20 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from refloat_agent.state import Policy, Recipe
+from refloat_agent.recipes import (
+    DEFAULT_LADDER,
+    Argv,
+    OnFailure,
+    Recipe,
+    Rung,
+    Step,
+    StepKind,
+    Way,
+    short_form,
+    why_refused,
+    why_step_refused,
+)
+from refloat_agent.state import Policy
 from refloat_agent.storage import Storage
 from refloat_checks import registry
 from refloat_checks.nhc.slurm_marking import LEADER
@@ -22,7 +35,6 @@ from refloat_service.settings import Settings
 
 ENV_PREFIX: Final = "REFLOAT_AGENT"
 DEFAULT_PATH: Final = Path("/etc/refloat/agent.toml")
-Argv = tuple[str, ...]
 _TRIGGER = re.compile(r"[a-z][a-z0-9_-]{1,31}")
 
 
@@ -41,8 +53,72 @@ class SlurmSettings(Settings):
     )
 
 
+class StepSettings(Settings):
+    """A step of a recipe. A command of it may be run again after a crash or a failure, so it must be idempotent."""
+
+    step: StepKind = Field(
+        description="`stop` and `start` the services, `unmount` and `mount` the storage, `run` commands, `reboot`, "
+        "`check` (run every check until all pass), `resume` (give the node back to Slurm)."
+    )
+    argv: tuple[Argv, ...] = Field(default=(), description="The commands of a step `run`, as lists of words; no shell.")
+    how: Literal["systemd", "kexec", "soft-reboot"] = Field(
+        default="systemd",
+        description="The way of a step `reboot`. `systemd`: `reboot_command`; `kexec`: `systemctl kexec`, of a kernel "
+        "that the step's `pre` has loaded (`kexec -l`); `soft-reboot`: `systemctl soft-reboot`, which keeps the kernel "
+        "and needs a systemd that counts them (`systemctl show -p SoftRebootsCount`).",
+    )
+    deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long the step may take, all attempts together, hooks not counted; a command that is still "
+        "running then is killed. Default: the phase's, in `[deadlines]`.",
+    )
+    retries: int | None = Field(
+        default=None,
+        ge=0,
+        description="How often a failed attempt is followed by another, after `retry_s`, doubled with each. "
+        "Default: `max_attempts` - 1.",
+    )
+    on_failure: OnFailure = Field(
+        default=OnFailure.HOLD,
+        description="After the last attempt or the deadline: `hold` the node for a human; `skip` what is left of the "
+        "step, its hooks too, and go on with the next; `continue`: commands (and services) after the failed one get "
+        "their turn in every attempt, and then the step counts as done. Only `stop` and `run` can be given up.",
+    )
+    pre: tuple[Argv, ...] = Field(
+        default=(), description="Commands to run before the step, once the node is DOWN and proven empty."
+    )
+    post: tuple[Argv, ...] = Field(
+        default=(), description="Commands to run after it, on the same terms; not for `reboot` and `resume`."
+    )
+    hook_deadline_s: float = Field(default=60.0, gt=0, description="For each command of `pre` and `post`.")
+
+    def step_of_recipe(self) -> Step:
+        """The same, for the machine."""
+        return Step(
+            kind=self.step,
+            argv=self.argv,
+            how=Way(self.how),
+            deadline_s=self.deadline_s,
+            retries=self.retries,
+            on_failure=self.on_failure,
+            pre=self.pre,
+            post=self.post,
+            hook_deadline_s=self.hook_deadline_s,
+        )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (why := why_step_refused(self.step_of_recipe())) is not None:
+            raise ValueError(why)
+        return self
+
+
 class RecipeSettings(Settings):
-    """A recipe: what a cycle does while the node is out of service. It reboots, or runs commands, or both."""
+    """A recipe: what a cycle does while the node is out of service. It reboots, or runs commands, or both.
+
+    Either `steps` says all, or `reboot` and `run` stand for: stop, unmount, run, reboot, mount, start, check, resume.
+    """
 
     triggers: Mapping[str, str] = Field(
         default_factory=dict,
@@ -51,6 +127,9 @@ class RecipeSettings(Settings):
     reboot: bool = Field(default=False, description="Reboot the node, after the commands if there are any.")
     run: tuple[Argv, ...] = Field(
         default=(), description="Commands to run, as lists of words; must be idempotent, for a crash runs them again."
+    )
+    steps: tuple[StepSettings, ...] = Field(
+        default=(), description="The steps in order, instead of `reboot` and `run`."
     )
     starting: tuple[str, str] = Field(default=("Node service", "Starting"), description="Annotation: title, message.")
     ending: tuple[str, str] = Field(
@@ -68,9 +147,27 @@ class RecipeSettings(Settings):
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
-        if not (self.reboot or self.run):
-            raise ValueError("a recipe must reboot or run something")
+        if self.steps and (self.reboot or self.run):
+            raise ValueError("reboot and run are the short form of steps: give one or the other")
+        if (why := why_refused(self.all_steps())) is not None:
+            raise ValueError(why)
         return self
+
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps, whichever form they were given in."""
+        if self.steps:
+            return tuple(step.step_of_recipe() for step in self.steps)
+        return short_form(reboot=self.reboot, run=self.run)
+
+
+class RungSettings(Settings):
+    """A rung of the ladder: another way to reboot a node that did not go down by the way before it."""
+
+    way: Literal["force", "force-force", "sysrq"] = Field(
+        description="`force`: `systemctl reboot --force`; `force-force`: the same twice, past systemd; `sysrq`: the "
+        "kernel syncs, remounts read-only and reboots."
+    )
+    after_s: float = Field(gt=0, description="How long the way before it may take.")
 
 
 REBOOT: Final = RecipeSettings(
@@ -100,6 +197,7 @@ class DeadlineSettings(Settings):
     running: float = Field(default=3600.0, ge=0, description="Until the recipe's commands have succeeded.")
     rebooting: float = Field(default=900.0, ge=0, description="Until the machine has gone down.")
     mounting: float = Field(default=900.0, ge=0, description="Until all storage is mounted rightly.")
+    starting: float = Field(default=300.0, ge=0, description="Until the services have started.")
     checking: float = Field(default=600.0, ge=0, description="Until every check has passed.")
     resuming: float = Field(default=300.0, ge=0, description="Until Slurm shows the node in service.")
 
@@ -144,6 +242,11 @@ class AgentSettings(Settings):
         default=(), description="Units to stop, in this order, before storage is unmounted, and to start again after."
     )
     reboot_command: Argv = Field(default=("systemctl", "reboot"), description="How to reboot.")
+    reboot_ladder: tuple[RungSettings, ...] = Field(
+        default=tuple(RungSettings.model_validate({"way": r.way, "after_s": r.after_s}) for r in DEFAULT_LADDER),
+        description="What is tried, in this order, on a node that does not go down, each only while it is proven empty "
+        "and with an event before it; `[]`: nothing. The whole must fit into the deadline of the step.",
+    )
     command_deadline_s: float = Field(default=900.0, gt=0, description="For each command of a recipe or service.")
     max_attempts: int = Field(default=5, ge=1, description="Failed attempts of one step before the cycle is held.")
     retry_s: float = Field(default=5.0, gt=0, description="Before the second attempt; doubles with each.")
@@ -233,7 +336,7 @@ class AgentSettings(Settings):
     def policy(self) -> Policy:
         """What the machine decides by."""
         recipes = {
-            name: Recipe(name, recipe.reboot, bool(recipe.run), recipe.starting, recipe.ending, recipe.tags)
+            name: Recipe(name, recipe.all_steps(), recipe.starting, recipe.ending, recipe.tags)
             for name, recipe in self.all_recipes().items()
         }
         return Policy(
@@ -243,6 +346,8 @@ class AgentSettings(Settings):
             deadlines_s=self.deadlines.by_phase(),
             max_attempts=self.max_attempts,
             retry_s=self.retry_s,
+            command_deadline_s=self.command_deadline_s,
+            ladder=tuple(Rung(Way(rung.way), rung.after_s) for rung in self.reboot_ladder),
             has_coordinator=self.mqtt is not None,
             proceed_without_coordinator=self.without_coordinator == "proceed",
             poll_s=self.slurm.poll_s,

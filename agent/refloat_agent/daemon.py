@@ -25,11 +25,11 @@ from refloat_agent.effects.recipes import RecipeCommands
 from refloat_agent.effects.services import SystemdServices
 from refloat_agent.effects.slurm import AgentSlurm
 from refloat_agent.effects.standing import StandingFile
-from refloat_agent.events.watch import Watch
 from refloat_agent.effects.storage.holders import HolderSearch
+from refloat_agent.events.watch import Watch
 from refloat_agent.journal import Journal
 from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
-from refloat_agent.machine import Decision
+from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
@@ -50,6 +50,10 @@ log = structlog.get_logger(__name__)
 VERSION: Final = version("refloat")
 _STUCK_S: Final = 120.0
 """A loop that has not gone round for so long no longer makes progress: the watchdog may restart us."""
+
+
+_POWER_DEADLINE_S: Final = 60.0
+"""A command that only asks for a reboot and does not come back must not keep the next rung of the ladder waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,10 @@ def real_machine(settings: AgentSettings) -> Machine:
         clock=SystemClock(),
         mounts=NodeMounts(settings.storage, roots, probes, HolderSearch(roots)),
         services=SystemdServices(settings.services, settings.command_deadline_s),
-        power=MachinePower(settings.reboot_command, settings.command_deadline_s, roots.proc),
+        power=MachinePower(settings.reboot_command, min(settings.command_deadline_s, _POWER_DEADLINE_S), roots),
         processes=processes,
         probes=probes,
-        commands=RecipeCommands(
-            {name: recipe.run for name, recipe in settings.all_recipes().items()}, settings.command_deadline_s
-        ),
+        commands=RecipeCommands(),
     )
 
 
@@ -164,7 +166,8 @@ class Agent:
             await self.gateway.aclose()
 
     async def _start(self, tasks: asyncio.TaskGroup) -> None:
-        boot_id = self.machine.power.boot_id()
+        # Asks systemd, once.
+        boot_id = await asyncio.to_thread(self.machine.power.boot_id)
         journal = Journal(self.settings.state_dir / "journal.json", self.settings.node)
         await self._make_state_dir()
         await self.spool.load()

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from refloat_agent.observation import HealthFacts, Observation
+from refloat_agent.recipes import Part, Way
 from refloat_agent.state import Cycle, Policy
 from refloat_contract import reasons
 from refloat_contract.words import Phase, Status, Verdict
@@ -40,18 +41,21 @@ def ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None:
             return f"the reason was changed{by} to {view.reason!r}"
 
 
+_BARE_PHASES: Final = frozenset({Phase.MOUNTING, Phase.STARTING, Phase.CHECKING, Phase.RESUMING, Phase.HELD})
+
+
 def _may_be_bare(cycle: Cycle) -> bool:
-    """Whether this cycle may have been adopted from the bare word of the old script, which never goes before MOUNTING.
+    """Whether this cycle may have been adopted from the bare word of the old script, which is only on its way up.
 
     In any earlier phase, and after our hold was shown, that word says that the old script is at work: not ours.
     """
-    return cycle.phase in {Phase.MOUNTING, Phase.CHECKING, Phase.RESUMING, Phase.HELD} and not cycle.hold_shown
+    return cycle.phase in _BARE_PHASES and not cycle.hold_shown
 
 
 def _without_drain(cycle: Cycle, view: NodeView) -> str | None:
     if cycle.phase is Phase.HELD and cycle.undrained and not cycle.hold_shown:
         return "the node came back to service" if states.is_in_service(view.flags) else None
-    if cycle.phase is not Phase.RESUMING:
+    if cycle.phase is not Phase.RESUMING or cycle.part is not Part.MAIN:
         return "the node was resumed in Slurm"
     ours = view.reason.startswith("Node unexpectedly rebooted") or cycle.id in view.reason
     if "DOWN" in view.flags and not ours:
@@ -63,8 +67,18 @@ def _trigger_still_stands(cycle: Cycle, policy: Policy) -> bool:
     """Whether Slurm may still show the trigger: until our progress (or hold) has replaced it."""
     if cycle.phase is Phase.HELD:
         return not cycle.hold_shown
-    recipe = policy.recipes[cycle.recipe]
-    return recipe.phases.index(cycle.phase) <= recipe.phases.index(recipe.commits_in)
+    return cycle.step <= policy.recipes[cycle.recipe].commits_at
+
+
+def has_rebooted(before: str, boot_id: str, way: Way) -> bool:
+    """Whether this is another boot than the one whose short id is ``before``, by the proof that this way asks for.
+
+    The kernel's boot id must differ; for a soft reboot, which leaves the kernel running, systemd's count of them may.
+    """
+    now = reasons.short_boot(boot_id)
+    if way is Way.SOFT:
+        return now != before
+    return now.partition(".")[0] != before.partition(".")[0]
 
 
 def unsafe(seen: Observation) -> str | None:

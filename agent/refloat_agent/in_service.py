@@ -18,9 +18,11 @@ from refloat_agent.actions import (
     StartServices,
     WriteReason,
 )
-from refloat_agent.evidence import not_passed, not_resumable
-from refloat_agent.machine import Decision, hold, permit
+from refloat_agent.evidence import has_rebooted, not_passed, not_resumable
+from refloat_agent.machine import permit
+from refloat_agent.moves import Decision, hold
 from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.recipes import Recipe
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
@@ -177,25 +179,43 @@ def _cycle(seen: Observation, view: NodeView, word: reasons.Word, phase: Phase, 
 
 def _adopt(state: State, seen: Observation, policy: Policy, view: NodeView, progress: reasons.Progress) -> Decision:
     """Go on with a cycle that only the reason remembers: the node booted, or the journal is gone."""
-    rebooted = progress.boot != reasons.short_boot(seen.boot_id)
     recipe = policy.recipes[progress.word.recipe]
-    if not progress.cycle or not progress.boot:
-        # The bare word of the old script is written just before its reboot, and says nothing of the boot: the node
-        # is proven by its mounts and checks alone, and never rebooted on this word.
-        phase = Phase.MOUNTING
-    elif recipe.reboot:
-        phase = Phase.MOUNTING if rebooted else Phase.REBOOTING
-    else:
-        phase = Phase.UNMOUNTING
+    number, committed = _place(recipe, progress, seen.boot_id)
+    phase = recipe.steps[number].phase
     cycle = _cycle(seen, view, progress.word, phase, image=progress.image, wave=progress.wave)
-    cycle = replace(cycle, id=progress.cycle or _new_id(state, policy), prior=progress.prior, announced=rebooted)
+    came_up = recipe.reboot_at is not None and number > recipe.reboot_at and bool(progress.boot)
+    cycle = replace(
+        cycle,
+        id=progress.cycle or _new_id(state, policy),
+        prior=progress.prior,
+        step=number,
+        part=recipe.steps[number].first_part,
+        committed=committed,
+        announced=came_up or progress.boot != reasons.short_boot(seen.boot_id),
+    )
     state = replace(state, cycle=cycle, prior="")
-    if state.distrust and phase is not Phase.MOUNTING:
+    if state.distrust and number < recipe.returns_at:
         return hold(state, seen, policy, "the agent's journal of this boot could not be read in mid-cycle")
-    kind = EventKind.BOOTED if rebooted and recipe.reboot else EventKind.PHASE_ENTERED
+    kind = EventKind.BOOTED if came_up else EventKind.PHASE_ENTERED
     title = "Booted" if kind is EventKind.BOOTED else f"Entered {phase}"
     message = f"boot {reasons.short_boot(seen.boot_id)}, image {seen.image or 'not named'}; going on with {phase}"
     return Decision(record.note(state, seen, policy, kind, title, message), (), message)
+
+
+def _place(recipe: Recipe, progress: reasons.Progress, boot_id: str) -> tuple[int, int]:
+    """At which step to go on, and which step the reason says was reached: no command before it is run again."""
+    if not progress.cycle or not progress.boot:
+        # The bare word of the old script is written just before its reboot, and says nothing of the boot: the node
+        # is proven by its mounts and checks alone, and never rebooted on this word.
+        return recipe.returns_at, -1
+    at = recipe.reboot_at
+    reached = progress.step - 1 if progress.step else (-1 if at is None else at)
+    if at is not None and reached >= at and has_rebooted(progress.boot, boot_id, recipe.steps[at].how):
+        return at + 1, at
+    # Still before the reboot, if there is one: all that is level is looked at again. Another boot may have undone what
+    # commands had done, so there they are run again; the reboot is then this cycle's first.
+    is_same_boot = progress.boot == reasons.short_boot(boot_id)
+    return 0, reached if is_same_boot else -1
 
 
 def _adopt_hold(state: State, seen: Observation, policy: Policy, sentence: str, cycle_id: str) -> Decision:

@@ -5,16 +5,18 @@ import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
+from refloat_agent.recipes import Part
 from refloat_agent.state import State, after_boot, initial
 from refloat_contract.errors import Corrupt
+from refloat_contract.words import Phase
 from refloat_service import atomic
 
-VERSION: Final = 1
+VERSION: Final = 2
 log = structlog.get_logger(__name__)
 
 
@@ -23,9 +25,26 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     node: str
     state: State
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_of_now(cls, page: Any) -> Any:
+        """Read what the release before wrote: it knew phases only, and one ``ran`` for a recipe's commands.
+
+        A cycle without the number of its step finds it by its phase.
+        """
+        if not isinstance(page, dict) or page.get("version") != 1:
+            return page
+        state = page.get("state")
+        cycle = state.get("cycle") if isinstance(state, dict) else None
+        if not isinstance(state, dict) or not isinstance(cycle, dict) or "ran" not in cycle:
+            return page
+        ran = cycle["ran"] is True and cycle.get("phase") == Phase.RUNNING
+        kept = {key: value for key, value in cycle.items() if key != "ran"} | {"part": Part.POST if ran else Part.MAIN}
+        return {**page, "state": {**state, "cycle": kept}}
 
 
 _PAGE: Final = TypeAdapter(Page)

@@ -17,7 +17,7 @@ import structlog
 from refloat_agent import in_service, machine
 from refloat_agent.actions import WITHOUT_JOURNAL
 from refloat_agent.journal import Journal
-from refloat_agent.machine import Decision
+from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation, SlurmFacts, Wants
 from refloat_agent.performer import Performer
 from refloat_agent.ports import Clock, Processes, SlurmNode
@@ -94,7 +94,7 @@ class Loop:
         decide = machine.decide if self.state.cycle is not None else in_service.decide
         decision = decide(self.state, seen, self.policy)
         move(self.state.cycle, decision.state.cycle)
-        if decision.state.cycle is None or decision.state.cycle.phase not in machine.UNSAFE_PHASES:
+        if decision.state.cycle is None or not machine.may_harm(decision.state.cycle, self.policy):
             self.performer.stop_unsafe()
         saved = await self._save(decision.state)
         moved = saved and decision.state.cycle != self.state.cycle

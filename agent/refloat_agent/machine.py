@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state machine of a cycle: `decide` is pure, total and level-triggered.
 
-Everything that moves a node through a cycle lives here. While in a phase, its function first asks "is my goal met?"
-and moves on, else emits the phase's action, again at every look, until the observation says that it is done. Nothing is
-emitted on a transition: the process may be killed between saving the new phase and acting on it.
+A cycle drains its node, then takes the steps of its recipe one by one. While at a step, its function first asks "is my
+goal met?" and moves on, else emits the step's action, again at every look, until the observation says that it is done.
+Nothing is emitted on a transition: the process may be killed between saving the new step and acting on it.
 
-Before anything that could harm a job (`UNSAFE_PHASES`) the node is proven empty by facts read for this very decision.
-What happens without a cycle (starting one, adopting one after a boot, health drains) is in `in_service`.
+Before anything that could harm a job (`may_harm`) the node is proven empty by facts read for this very decision; before
+the first command or reboot the node is DOWN and drained, with the cycle's progress as its reason. What happens without
+a cycle (starting one, adopting one after a boot, health drains) is in `in_service`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -20,7 +21,6 @@ from refloat_agent.actions import (
     AskPermit,
     Mount,
     Reboot,
-    ReleasePermit,
     Resume,
     RunChecks,
     RunCommands,
@@ -30,47 +30,68 @@ from refloat_agent.actions import (
     Unmount,
     WriteReason,
 )
-from refloat_agent.evidence import ended_by_others, is_up, not_passed, unproven, unsafe
+from refloat_agent.evidence import ended_by_others, has_rebooted, not_passed, unproven, unsafe
+from refloat_agent.moves import (
+    Decision,
+    advance,
+    attempts_of,
+    count,
+    cycle_of,
+    end,
+    hold,
+    overdue,
+    reached,
+    step_of,
+    tried,
+    wait,
+    work,
+)
 from refloat_agent.observation import ActionOutcome, Observation, SlurmFacts, Wants
-from refloat_agent.state import Cycle, Policy, State, enter
+from refloat_agent.recipes import Argv, OnFailure, Part, Recipe, Step, StepKind, Way
+from refloat_agent.state import Cycle, Policy, State, enter_step
 from refloat_contract import reasons
 from refloat_contract.images import is_image
-from refloat_contract.messages import LastCycle
 from refloat_contract.words import EventKind, Outcome, Phase, Purpose
 from refloat_slurm import states
 
 REBOOT_AGAIN_S: Final = 120.0
 """A reboot that was accepted but has not happened is asked for again after this; asking systemd twice is harmless."""
 
-UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The state to save, the actions to perform once it is saved, and the one thing that is being waited for."""
-
-    state: State
-    actions: tuple[Action, ...] = ()
-    why: str = ""
-    again_s: float | None = None
-    """When (CLOCK_BOOTTIME) to look again at the latest, if that is sooner than the usual pace."""
-
 
 def wants(state: State, hint: SlurmFacts | None, policy: Policy) -> Wants:
     """What to look at closely for the next decision of a running cycle, given what Slurm was last seen to show."""
     cycle = cycle_of(state)
+    wanted = _wants(cycle, hint, policy)
+    return replace(wanted, slurm=True, jobs=True, steps=True) if may_harm(cycle, policy) else wanted
+
+
+def _wants(cycle: Cycle, hint: SlurmFacts | None, policy: Policy) -> Wants:
+    doubtful = _doubtful(cycle, hint, policy)
     match cycle.phase:
         case Phase.DRAINING:
             drained = hint is not None and states.is_drained(hint.view.flags)
-            return Wants(slurm=drained or _doubtful(cycle, hint, policy), jobs=drained, steps=True)
-        case Phase.STOPPING | Phase.UNMOUNTING | Phase.RUNNING | Phase.REBOOTING:
-            return Wants(slurm=True, jobs=True, steps=True, storage=True, services=True)
-        case Phase.MOUNTING | Phase.CHECKING:
-            return Wants(slurm=_doubtful(cycle, hint, policy), storage=True)
+            return Wants(slurm=drained or doubtful, jobs=drained, steps=True)
         case Phase.RESUMING:
             return Wants(slurm=True, storage=True, services=True, registered=True)
+        case Phase.HELD:
+            return Wants(slurm=doubtful or not cycle.hold_shown)
         case _:
-            return Wants(slurm=_doubtful(cycle, hint, policy) or not cycle.hold_shown)
+            return Wants(slurm=doubtful, storage=True, services=cycle.phase in _SEES_SERVICES)
+
+
+_SEES_SERVICES: Final = frozenset({Phase.STOPPING, Phase.STARTING})
+
+
+def may_harm(cycle: Cycle, policy: Policy) -> bool:
+    """Whether what the cycle does now could harm a job: only an empty node may have to bear it."""
+    if cycle.phase in _UNSAFE_PHASES:
+        return True
+    recipe = policy.recipes.get(cycle.recipe)
+    at_step = recipe is not None and cycle.phase is not Phase.HELD and 0 <= cycle.step < len(recipe.steps)
+    return at_step and cycle.part is not Part.MAIN
+
+
+_UNSAFE_PHASES: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
 
 
 def _doubtful(cycle: Cycle, hint: SlurmFacts | None, policy: Policy) -> bool:
@@ -84,6 +105,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     cycle = cycle_of(state)
     if (why := _unconfigured(cycle, policy)) is not None:
         return end(state, seen, policy, Outcome.CANCELLED, why)
+    cycle = _placed(cycle, policy)
     if seen.slurm is not None and seen.slurm.fresh:
         who = ended_by_others(cycle, seen.slurm.view, policy)
         if who is not None:
@@ -94,9 +116,8 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         return Decision(state, (), f"observing only: a cycle stands in {cycle.phase}")
     if any(_has_run(outcome, cycle) for outcome in seen.outcomes):
         # Kept whatever else is seen now: what ran once is not run again because slurmctld was slow this very second.
-        cycle = replace(cycle, ran=True)
-        state = replace(state, cycle=cycle)
-    return _PHASES[cycle.phase](state, cycle, seen, policy)
+        return reached(state, seen, policy)
+    return _PHASES.get(cycle.phase, _on_step)(state, cycle, seen, policy)
 
 
 def _unconfigured(cycle: Cycle, policy: Policy) -> str | None:
@@ -104,98 +125,55 @@ def _unconfigured(cycle: Cycle, policy: Policy) -> str | None:
     recipe = policy.recipes.get(cycle.recipe)
     if recipe is None:
         return f"the configuration no longer has the recipe {cycle.recipe!r}"
-    if cycle.phase is not Phase.HELD and cycle.phase not in recipe.phases:
-        return f"the recipe {cycle.recipe!r} no longer has the phase {cycle.phase}"
-    return None
+    if cycle.phase in _PHASES:
+        return None
+    if cycle.step < 0:
+        is_there = recipe.find(cycle.phase) is not None
+    else:
+        is_there = cycle.step < len(recipe.steps) and recipe.steps[cycle.step].phase is cycle.phase
+    return None if is_there else f"the recipe {cycle.recipe!r} no longer has the phase {cycle.phase} there"
 
 
-_ASKS_SLURM: Final = UNSAFE_PHASES | {Phase.DRAINING, Phase.RESUMING}
+def _placed(cycle: Cycle, policy: Policy) -> Cycle:
+    """The cycle with the number of its step, which the journals of earlier releases do not say."""
+    if cycle.step >= 0 or cycle.phase in _PHASES:
+        return cycle
+    number = policy.recipes[cycle.recipe].find(cycle.phase)
+    return cycle if number is None else replace(cycle, step=number)
+
+
+_ASKS_SLURM: Final = frozenset({Phase.DRAINING, Phase.RESUMING})
 
 
 def _stop_the_clock(cycle: Cycle, seen: Observation, policy: Policy) -> Cycle:
     """Let no deadline run out on a phase that has to ask Slurm while Slurm cannot be asked."""
     blind = seen.slurm is None or bool(seen.slurm_error) or "UNKNOWN" in seen.slurm.view.flags
-    if not policy.acts or (blind and cycle.phase in _ASKS_SLURM):
+    if not policy.acts or (blind and (cycle.phase in _ASKS_SLURM or may_harm(cycle, policy))):
         return cycle if cycle.paused_s is not None else replace(cycle, paused_s=seen.now_s)
     if cycle.paused_s is None:
         return cycle
-    return replace(cycle, paused_s=None, entered_s=cycle.entered_s + max(0.0, seen.now_s - cycle.paused_s))
+    lost_s = max(0.0, seen.now_s - cycle.paused_s)
+    return replace(cycle, paused_s=None, entered_s=cycle.entered_s + lost_s, rung_s=cycle.rung_s + lost_s)
+
+
+def _token(cycle: Cycle) -> str:
+    """The name of one running of commands, so that no other's outcome is taken for it."""
+    return f"{cycle.id}/{cycle.step + 1}/{cycle.part}"
 
 
 def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
-    return isinstance(outcome.action, RunCommands) and outcome.action.token == cycle.id and not outcome.error
-
-
-def cycle_of(state: State) -> Cycle:
-    """The cycle of a state that has one."""
-    if state.cycle is None:
-        raise AssertionError("the node is in no cycle: in_service decides for it")
-    return state.cycle
-
-
-def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: str) -> Decision:
-    """Leave the cycle: the record gets the end, the permit is given back, and what was taken down is put back."""
-    cycle = cycle_of(state)
-    recipe = policy.recipes.get(cycle.recipe)
-    if outcome is Outcome.DONE and recipe is not None:
-        title, message = recipe.ending
-        kind = EventKind.RESUMED
-    else:
-        title, message, kind = "Cycle cancelled", why, EventKind.CANCELLED
-    state = record.note(state, seen, policy, kind, title, message, duration_s=_duration(cycle, seen))
-    last = LastCycle(
-        id=cycle.id,
-        outcome=outcome,
-        wave=cycle.wave,
-        image=cycle.image,
-        boot_id=seen.boot_id,
-        ended_at=seen.wall_ns / 1e9,
-        why=why,
-    )
-    # An administrator may have resumed the node before all was up: then it is brought up now.
-    touched = cycle.phase is not Phase.DRAINING and (outcome is Outcome.CANCELLED or not is_up(seen))
-    # A drain that stood before ours stands on beneath the next trigger; `in_service` forgets it once DRAIN is gone.
-    prior = cycle.prior if outcome is Outcome.CANCELLED else ""
-    state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched, prior=prior)
-    return Decision(state, (ReleasePermit(cycle.id),), why)
-
-
-def _duration(cycle: Cycle, seen: Observation) -> float:
-    return max(0.0, round(seen.wall_ns / 1e9 - cycle.started_at, 3)) if cycle.started_at else 0.0
-
-
-def hold(state: State, seen: Observation, policy: Policy, sentence: str) -> Decision:
-    """Stop the cycle and wait for a human: in the reason, in `refloat why`, in the record."""
-    cycle = cycle_of(state)
-    sentence = reasons.one_line(sentence)
-    undrained = cycle.phase is Phase.RESUMING and seen.slurm is not None and "DRAIN" not in seen.slurm.view.flags
-    held = replace(cycle, hold=sentence, undrained=undrained)
-    state = enter(replace(state, cycle=held), Phase.HELD, seen.now_s)
-    return Decision(record.note(state, seen, policy, EventKind.HOLD, "Node held", sentence), (), sentence)
-
-
-def advance(state: State, seen: Observation, policy: Policy) -> Decision:
-    """Enter the recipe's next phase; its action comes with the next look."""
-    cycle = cycle_of(state)
-    phases = policy.recipes[cycle.recipe].phases
-    following = phases[phases.index(cycle.phase) + 1]
-    took = seen.now_s - cycle.entered_s
-    state = enter(state, following, seen.now_s)
-    message = f"{following} after {cycle.phase} took {took:.1f} s"
-    state = record.note(
-        state, seen, policy, EventKind.PHASE_ENTERED, f"Entered {following}", message, duration_s=round(took, 3)
-    )
-    return Decision(state, (), message)
+    ran = isinstance(outcome.action, RunCommands) and outcome.action.token == _token(cycle)
+    return ran and not outcome.error and cycle.phase not in _PHASES
 
 
 def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if (why := unsafe(seen)) is not None:
-        if _overdue(cycle, seen, policy):
+        if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"not drained: {why}")
         return Decision(state, (), why)
     granted, actions, why = permit(seen, policy, Purpose.CYCLE, cycle.id, cycle.recipe, cycle.wave)
     if not granted:
-        if _overdue(cycle, seen, policy):
+        if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"drained, but without leave to go on: {why}")
         return Decision(_note_denial(state, seen, policy, why), actions, why)
     if policy.has_coordinator and seen.permit.granted == cycle.id:
@@ -231,91 +209,54 @@ def permit(
     return False, (ask,), "permit: asked the coordinator"
 
 
-def _overdue(cycle: Cycle, seen: Observation, policy: Policy) -> bool:
-    deadline_s = policy.deadlines_s.get(cycle.phase, 0.0) if cycle.paused_s is None else 0.0
-    return deadline_s > 0 and seen.now_s - cycle.entered_s > deadline_s
+def _on_step(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
+    """Be at a step: what must be proven and committed first, then its pre hook, itself, and its post hook.
 
-
-def _wait(state: State, cycle: Cycle, seen: Observation, policy: Policy, why: str) -> Decision:
-    """Do nothing until this has gone away, but not for ever."""
-    if _overdue(cycle, seen, policy):
-        return hold(state, seen, policy, f"{cycle.phase} cannot go on: {why}")
-    return Decision(state, (), why)
-
-
-def _work(  # the shape of every phase that acts until its goal is met
-    state: State,
-    cycle: Cycle,
-    seen: Observation,
-    policy: Policy,
-    action: Action,
-    missing: str,
-) -> Decision:
-    """Emit the action, count its failures, and hold when the deadline or the last attempt has passed."""
-    for outcome in seen.outcomes:
-        if type(outcome.action) is type(action):
-            if outcome.final:
-                return hold(state, seen, policy, outcome.error)
-            back_off = min(policy.retry_ceiling_s, policy.retry_s * 2**cycle.attempts)
-            cycle = replace(
-                cycle,
-                attempts=cycle.attempts + 1,
-                retry_s=seen.now_s + back_off,
-                trouble=outcome.error or missing,
-            )
-    state = replace(state, cycle=cycle)
-    trouble = cycle.trouble or missing
-    if cycle.attempts >= policy.max_attempts:
-        return hold(state, seen, policy, f"{cycle.phase} failed {cycle.attempts} times: {trouble}")
-    if _overdue(cycle, seen, policy):
-        return hold(state, seen, policy, f"{cycle.phase} did not end within its deadline: {trouble}")
-    if seen.now_s < cycle.retry_s:
-        return Decision(state, (), f"{trouble}; trying again (attempt {cycle.attempts + 1} of {policy.max_attempts})")
-    return Decision(state, (action,), missing)
-
-
-def _guarded(phase: "_PhaseFunction") -> "_PhaseFunction":
-    """A phase that could harm a job: nothing is done while the node is not proven empty.
-
-    Not being able to tell stops the clock; what can be told and does not go away is held in the end.
+    Not being able to tell whether the node is empty stops the clock; what can be told and does not go away is held in
+    the end.
     """
-
-    def guarded(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-        if (why := unsafe(seen)) is not None:
-            return _wait(state, cycle, seen, policy, why)
-        return phase(state, cycle, seen, policy)
-
-    return guarded
-
-
-def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    if seen.services is None:
-        return _wait(state, cycle, seen, policy, "the services' states could not be read")
-    active = [service.name for service in seen.services if service.active]
-    if not active and "services" not in seen.busy:
+    recipe, step = policy.recipes[cycle.recipe], step_of(cycle, policy)
+    if (why := _wrong_image(cycle, recipe, seen)) is not None:
+        return hold(state, seen, policy, why)
+    if may_harm(cycle, policy) and (why := unsafe(seen)) is not None:
+        return wait(state, seen, policy, why)
+    if step.kind is StepKind.RUN and cycle.step < cycle.committed:
         return advance(state, seen, policy)
-    return _work(state, cycle, seen, policy, StopServices(), f"stopping {', '.join(active)}")
+    is_over = cycle.part is Part.POST and not step.post
+    if _needs_commit(cycle, step) and not is_over and not _committed(cycle, recipe, seen, policy):
+        return _take_down(state, cycle, seen, policy)
+    if cycle.part is Part.PRE:
+        return _commands(state, cycle, seen, policy, step.pre, step.hook_deadline_s)
+    if cycle.part is Part.POST and not is_over:
+        return _commands(state, cycle, seen, policy, step.post, step.hook_deadline_s)
+    return advance(state, seen, policy) if is_over else _STEPS[step.kind](state, cycle, seen, policy)
 
 
-def _unmounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    if seen.storage is None:
-        return _wait(state, cycle, seen, policy, "the mount table could not be read")
-    mounted = [storage for storage in seen.storage if storage.mounted and storage.skipped != cycle.id]
-    if not mounted and "storage" not in seen.busy:
-        return advance(state, seen, policy)
-    waiting = "; ".join(storage.note for storage in mounted if storage.note)
-    missing = waiting or f"unmounting {', '.join(storage.name for storage in mounted)}"
-    action = Unmount(cycle.id, reboots=policy.recipes[cycle.recipe].reboot)
-    return _work(state, cycle, seen, policy, action, missing)
+def _wrong_image(cycle: Cycle, recipe: Recipe, seen: Observation) -> str | None:
+    after_reboot = recipe.reboot_at is not None and cycle.step > recipe.reboot_at
+    if not after_reboot or not cycle.image or is_image(cycle.image, seen.image):
+        return None
+    return f"booted image {seen.image or '(none named)'}, wanted {cycle.image}"
 
 
-def _committed(cycle: Cycle, seen: Observation, policy: Policy) -> bool:
-    """Whether Slurm shows the node DOWN, still drained, and with this cycle's progress as its reason."""
+def _needs_commit(cycle: Cycle, step: Step) -> bool:
+    return step.kind in {StepKind.RUN, StepKind.REBOOT} or cycle.part is not Part.MAIN
+
+
+def _committed(cycle: Cycle, recipe: Recipe, seen: Observation, policy: Policy) -> bool:
+    """Whether Slurm shows the node DOWN, still drained, and how far this cycle is as its reason.
+
+    After the reboot what stands there is left as it is: its ``boot=`` is what proves the reboot.
+    """
+    if recipe.reboot_at is not None and cycle.step > recipe.reboot_at:
+        return True
     if seen.slurm is None:
         return False
     reason = reasons.parse(seen.slurm.view.reason, policy.dialect)
-    ours = isinstance(reason, reasons.Progress) and reason.cycle == cycle.id
-    return ours and {"DOWN", "DRAIN"} <= seen.slurm.view.flags
+    if not isinstance(reason, reasons.Progress) or reason.cycle != cycle.id:
+        return False
+    here = (recipe.step_word(cycle.step), reasons.short_boot(seen.boot_id))
+    return (reason.step, reason.boot) == here and {"DOWN", "DRAIN"} <= seen.slurm.view.flags
 
 
 def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -323,18 +264,54 @@ def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
     if word is None:
         return hold(state, seen, policy, f"the configuration no longer knows the trigger {cycle.trigger!r}")
     line = reasons.write_progress(
-        word, cycle=cycle.id, boot_id=seen.boot_id, image=cycle.image, wave=cycle.wave, prior=cycle.prior
+        word,
+        cycle=cycle.id,
+        boot_id=seen.boot_id,
+        step=policy.recipes[cycle.recipe].step_word(cycle.step),
+        image=cycle.image,
+        wave=cycle.wave,
+        prior=cycle.prior,
     )
-    return _work(state, cycle, seen, policy, TakeDown(line), "setting the node DOWN in Slurm")
+    return work(state, seen, policy, TakeDown(line), "setting the node DOWN in Slurm", is_firm=True)
+
+
+def _commands(
+    state: State, cycle: Cycle, seen: Observation, policy: Policy, argvs: tuple[Argv, ...], deadline_s: float
+) -> Decision:
+    keep_going = step_of(cycle, policy).on_failure is OnFailure.CONTINUE
+    action = RunCommands(argvs, deadline_s, _token(cycle), keep_going=keep_going)
+    hook = "" if cycle.part is Part.MAIN else f" ({cycle.part} hook of {cycle.phase})"
+    return work(state, seen, policy, action, f"running {cycle.recipe}'s commands{hook}")
+
+
+def _stopping(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
+    if seen.services is None:
+        return wait(state, seen, policy, "the services' states could not be read")
+    active = [service.name for service in seen.services if service.active]
+    if not active and "services" not in seen.busy:
+        return reached(state, seen, policy)
+    keep_going = step_of(cycle, policy).on_failure is OnFailure.CONTINUE
+    return work(state, seen, policy, StopServices(keep_going=keep_going), f"stopping {', '.join(active)}")
+
+
+def _unmounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
+    if seen.storage is None:
+        return wait(state, seen, policy, "the mount table could not be read")
+    mounted = [storage for storage in seen.storage if storage.mounted and storage.skipped != cycle.id]
+    if not mounted and "storage" not in seen.busy:
+        return reached(state, seen, policy)
+    waiting = "; ".join(storage.note for storage in mounted if storage.note)
+    missing = waiting or f"unmounting {', '.join(storage.name for storage in mounted)}"
+    later = policy.recipes[cycle.recipe].steps[cycle.step :]
+    # A soft reboot leaves the kernel, and what it has detached, as they are.
+    reboots = any(step.kind is StepKind.REBOOT and step.how is not Way.SOFT for step in later)
+    return work(state, seen, policy, Unmount(cycle.id, reboots=reboots), missing)
 
 
 def _running(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    if cycle.ran:
-        return advance(state, seen, policy)
-    if policy.recipes[cycle.recipe].commits_in is Phase.RUNNING and not _committed(cycle, seen, policy):
-        return _take_down(state, cycle, seen, policy)
     state, cycle = _announce(state, cycle, seen, policy)
-    return _work(state, cycle, seen, policy, RunCommands(cycle.recipe, cycle.id), f"running {cycle.recipe}'s commands")
+    step = step_of(cycle, policy)
+    return _commands(state, cycle, seen, policy, step.argv, step.deadline_s or policy.command_deadline_s)
 
 
 def _announce(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> tuple[State, Cycle]:
@@ -349,53 +326,96 @@ def _announce(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
 
 
 def _rebooting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    if seen.boot_id != state.boot_id:
-        return advance(state, seen, policy)
-    if not _committed(cycle, seen, policy):
-        return _take_down(state, cycle, seen, policy)
+    """Reboot the way that the step says, then by the rungs of the ladder, each told of before it is tried."""
+    step = step_of(cycle, policy)
+    if has_rebooted(reasons.short_boot(state.boot_id), seen.boot_id, step.how):
+        return reached(state, seen, policy)
     state, cycle = _announce(state, cycle, seen, policy)
-    if _overdue(cycle, seen, policy):
+    if overdue(cycle, seen, policy):
         return hold(state, seen, policy, "the reboot did not happen: the node is still in the same boot")
-    failed = next((o.error for o in seen.outcomes if isinstance(o.action, Reboot) and o.error), "")
-    if failed:
-        return _work(state, cycle, seen, policy, Reboot(), "rebooting")
-    if seen.now_s < cycle.retry_s:
-        return Decision(state, (), cycle.trouble or "waiting for the node to go down")
-    state = replace(state, cycle=replace(cycle, retry_s=seen.now_s + REBOOT_AGAIN_S))
-    return Decision(state, (Reboot(),), "rebooting")
+    if not cycle.rung_s:
+        cycle = replace(cycle, rung_s=seen.now_s)
+    action = Reboot(step.how if cycle.rung == 0 else policy.ladder[cycle.rung - 1].way)
+    for outcome in seen.outcomes:
+        if outcome.action == action:
+            cycle = _asked(cycle, seen, policy, action, outcome.error)
+    state = replace(state, cycle=cycle)
+    attempts, retry_s, trouble = tried(cycle, action)
+    failed = attempts >= attempts_of(cycle, policy)
+    if cycle.rung < len(policy.ladder):
+        following = policy.ladder[cycle.rung]
+        if failed or seen.now_s - cycle.rung_s > following.after_s:
+            return _climb(state, cycle, seen, policy, f"{trouble or 'the node has not gone down'}")
+    elif failed:
+        return hold(state, seen, policy, f"{cycle.phase} failed {attempts} times: {trouble}")
+    if seen.now_s < retry_s:
+        return Decision(state, (), trouble or "waiting for the node to go down")
+    return Decision(state, (action,), "rebooting" if cycle.rung == 0 else f"rebooting ({action.way})")
 
 
-def _mounting(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    recipe = policy.recipes[cycle.recipe]
-    if recipe.reboot and cycle.image and not is_image(cycle.image, seen.image):
-        return hold(state, seen, policy, f"booted image {seen.image or '(none named)'}, wanted {cycle.image}")
+def _asked(cycle: Cycle, seen: Observation, policy: Policy, action: Reboot, error: str) -> Cycle:
+    if error:
+        return count(cycle, seen, policy, action, error)
+    attempts, _, _ = tried(cycle, action)
+    asked = count(cycle, seen, policy, action, "")
+    return replace(asked, attempts=attempts, retry_s=seen.now_s + REBOOT_AGAIN_S)
+
+
+def _climb(state: State, cycle: Cycle, seen: Observation, policy: Policy, why: str) -> Decision:
+    way = policy.ladder[cycle.rung].way
+    message = f"{why}; rebooting by {way} after {seen.now_s - cycle.rung_s:.0f} s"
+    cycle = replace(cycle, rung=cycle.rung + 1, rung_s=seen.now_s)
+    state = replace(state, cycle=cycle)
+    state = record.note(state, seen, policy, EventKind.REBOOT_FORCED, f"Reboot forced: {way}", message)
+    return Decision(state, (), message)
+
+
+def _mounting(state: State, _: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.storage is None:
-        return _wait(state, cycle, seen, policy, "the mount table could not be read")
+        return wait(state, seen, policy, "the mount table could not be read")
     wrong = [storage for storage in seen.storage if not storage.right]
     if not wrong and "storage" not in seen.busy:
-        return advance(state, seen, policy)
+        return reached(state, seen, policy)
     missing = "; ".join(storage.why or f"{storage.name} is not mounted" for storage in wrong)
-    return _work(state, cycle, seen, policy, Mount(), f"mounting: {missing}")
+    return work(state, seen, policy, Mount(), f"mounting: {missing}")
+
+
+def _starting(state: State, _: Cycle, seen: Observation, policy: Policy) -> Decision:
+    if seen.services is None:
+        return wait(state, seen, policy, "the services' states could not be read")
+    down = [service.name for service in seen.services if not service.active]
+    if not down and "services" not in seen.busy:
+        return reached(state, seen, policy)
+    return work(state, seen, policy, StartServices(), f"starting {', '.join(down)}")
 
 
 def _checking(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
     if seen.storage is None:
-        return _wait(state, cycle, seen, policy, "the mount table could not be read")
+        return wait(state, seen, policy, "the mount table could not be read")
     if not all(storage.right for storage in seen.storage):
-        if cycle.setbacks >= policy.max_attempts:
-            return hold(state, seen, policy, f"storage was lost {cycle.setbacks + 1} times after it was mounted")
-        state = enter(state, Phase.MOUNTING, seen.now_s)
-        state = replace(state, cycle=replace(cycle_of(state), setbacks=cycle.setbacks + 1))
-        return Decision(state, (), "storage is gone again")
+        return _set_back(state, cycle, seen, policy)
     why = not_passed(seen.health, since_s=cycle.entered_s)
     if why is None:
-        return advance(state, seen, policy)
-    if _overdue(cycle, seen, policy):
+        return reached(state, seen, policy)
+    if overdue(cycle, seen, policy):
         return hold(state, seen, policy, why)
     if seen.now_s < cycle.retry_s:
         return Decision(state, (), why)
     state = replace(state, cycle=replace(cycle, retry_s=seen.now_s + policy.retry_s))
     return Decision(state, (RunChecks(),), why)
+
+
+def _set_back(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
+    """Storage that was there is gone again: back to the step that mounts it, but not for ever."""
+    steps = policy.recipes[cycle.recipe].steps
+    mounts = [number for number, step in enumerate(steps[: cycle.step]) if step.kind is StepKind.MOUNT]
+    if not mounts:
+        return wait(state, seen, policy, "storage is not mounted as it should be")
+    if cycle.setbacks >= policy.max_attempts:
+        return hold(state, seen, policy, f"storage was lost {cycle.setbacks + 1} times after it was mounted")
+    state = enter_step(state, mounts[-1], steps[mounts[-1]], seen.now_s)
+    state = replace(state, cycle=replace(cycle_of(state), setbacks=cycle.setbacks + 1))
+    return Decision(state, (), "storage is gone again")
 
 
 def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -408,14 +428,14 @@ def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
         if states.is_in_service(view.flags):
             return end(state, seen, policy, Outcome.DONE, "")
         shown = f"resumed; Slurm still shows {states.text(view.flags)}"
-        return hold(state, seen, policy, shown) if _overdue(cycle, seen, policy) else Decision(state, (), shown)
+        return hold(state, seen, policy, shown) if overdue(cycle, seen, policy) else Decision(state, (), shown)
     if (why := unproven(seen)) is not None:
-        if _overdue(cycle, seen, policy):
+        if overdue(cycle, seen, policy):
             return hold(state, seen, policy, why)
         start = (StartServices(),) if seen.services and not all(s.active for s in seen.services) else ()
         return Decision(state, start, why)
     action = WriteReason(cycle.prior) if cycle.prior else Resume()
-    return _work(state, cycle, seen, policy, action, "resuming")
+    return work(state, seen, policy, action, "resuming")
 
 
 def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -437,16 +457,18 @@ def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Deci
 
 _PhaseFunction = Callable[[State, Cycle, Observation, Policy], Decision]
 
-_PHASES: Final[Mapping[Phase, _PhaseFunction]] = MappingProxyType(
+_PHASES: Final[Mapping[Phase, _PhaseFunction]] = MappingProxyType({Phase.DRAINING: _draining, Phase.HELD: _held})
+"""The phases of a cycle that are no steps of its recipe."""
+
+_STEPS: Final[Mapping[StepKind, _PhaseFunction]] = MappingProxyType(
     {
-        Phase.DRAINING: _draining,
-        Phase.STOPPING: _guarded(_stopping),
-        Phase.UNMOUNTING: _guarded(_unmounting),
-        Phase.RUNNING: _guarded(_running),
-        Phase.REBOOTING: _guarded(_rebooting),
-        Phase.MOUNTING: _mounting,
-        Phase.CHECKING: _checking,
-        Phase.RESUMING: _resuming,
-        Phase.HELD: _held,
+        StepKind.STOP: _stopping,
+        StepKind.UNMOUNT: _unmounting,
+        StepKind.RUN: _running,
+        StepKind.REBOOT: _rebooting,
+        StepKind.MOUNT: _mounting,
+        StepKind.START: _starting,
+        StepKind.CHECK: _checking,
+        StepKind.RESUME: _resuming,
     }
 )

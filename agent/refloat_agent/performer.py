@@ -17,6 +17,7 @@ from refloat_agent import actions
 from refloat_agent.actions import Action
 from refloat_agent.observation import ActionOutcome
 from refloat_agent.ports import Commands, Health, Mounts, Power, Reporter, Services, SlurmNode
+from refloat_agent.recipes import Way
 from refloat_contract.errors import GivenUp, RefloatError
 from refloat_slurm.gateway import Change
 
@@ -119,18 +120,18 @@ class Performer:
                 return effects.reporter.ask(permit, purpose, recipe, wave)
             case actions.ReleasePermit(permit):
                 return effects.reporter.release(permit)
-            case actions.StopServices():
-                return effects.services.stop()
+            case actions.StopServices(keep_going):
+                return effects.services.stop(keep_going=keep_going)
             case actions.StartServices():
                 return effects.services.start()
             case actions.Unmount(cycle, reboots):
                 return effects.mounts.unmount(cycle, reboots=reboots)
             case actions.Mount():
                 return effects.mounts.mount()
-            case actions.RunCommands(recipe):
-                return effects.commands.run(recipe)
-            case actions.Reboot():
-                return self._reboot()
+            case actions.RunCommands(argvs, deadline_s, _, keep_going):
+                return effects.commands.run(argvs, deadline_s, keep_going=keep_going)
+            case actions.Reboot(way):
+                return self._reboot(way)
             case actions.RunChecks():
                 return effects.health.run_all()
             case actions.TakeDown(reason):
@@ -140,7 +141,7 @@ class Performer:
             case actions.Resume():
                 return effects.slurm.update(Change.RESUME)
 
-    async def _reboot(self) -> None:
+    async def _reboot(self, way: Way) -> None:
         # A stateless node forgets its spool: what can still be told is told now.
         await self.effects.reporter.flush()
-        await self.effects.power.reboot()
+        await self.effects.power.reboot(way)

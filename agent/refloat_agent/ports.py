@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from refloat_agent.observation import HealthFacts, PermitFacts, ServiceFacts, SlurmFacts, StepProcess, StorageFacts
+from refloat_agent.recipes import Argv, Way
 from refloat_contract.messages import Event, NodeReport
 from refloat_contract.words import Purpose
 from refloat_slurm.gateway import Change, Job, NodeView
@@ -76,8 +77,8 @@ class Services(Protocol):
         """Which of them are active."""
         ...
 
-    async def stop(self) -> None:
-        """Stop them in order."""
+    async def stop(self, *, keep_going: bool) -> None:
+        """Stop them in order, up to the first that fails; with ``keep_going`` all, whatever fails."""
         ...
 
     async def start(self) -> None:
@@ -89,14 +90,14 @@ class Power(Protocol):
     """This machine."""
 
     def boot_id(self) -> str:
-        """The kernel's id of this boot."""
+        """The kernel's id of this boot, and ``.n`` after n soft reboots within it."""
         ...
 
     def image(self) -> str:
         """The id of the image that the node runs; empty where it names none."""
         ...
 
-    async def reboot(self) -> None:
+    async def reboot(self, way: Way) -> None:
         """Ask for a reboot; returns when the request is accepted."""
         ...
 
@@ -114,10 +115,10 @@ class Processes(Protocol):
 
 
 class Commands(Protocol):
-    """The recipes' commands."""
+    """The recipes' commands, and their hooks."""
 
-    async def run(self, recipe: str) -> None:
-        """Run them all, in order."""
+    async def run(self, argvs: Sequence[Argv], deadline_s: float, *, keep_going: bool) -> None:
+        """Run them in order, up to the first that fails; with ``keep_going`` all, whatever fails."""
         ...
 
 

@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from refloat_agent.daemon import Machine
 from refloat_agent.effects.mounts import judge
 from refloat_agent.effects.processes import ProcProcesses
 from refloat_agent.observation import ServiceFacts, StepProcess, StorageFacts
+from refloat_agent.recipes import Argv, Way
 from refloat_agent.storage import Storage
 from refloat_checks import proc
 from refloat_contract.errors import Refused
@@ -153,7 +155,7 @@ class _SimulatedPower:
     def image(self) -> str:
         return self.owner.image
 
-    async def reboot(self) -> None:
+    async def reboot(self, way: Way) -> None:  # noqa: ARG002 - a simulated machine goes down by any
         self.owner.rebooting.set()
 
 
@@ -174,7 +176,7 @@ class _NoServices:
     async def state(self) -> tuple[ServiceFacts, ...]:
         return ()
 
-    async def stop(self) -> None:
+    async def stop(self, *, keep_going: bool) -> None:
         """Nothing to stop."""
 
     async def start(self) -> None:
@@ -182,5 +184,5 @@ class _NoServices:
 
 
 class _NoCommands:
-    async def run(self, recipe: str) -> None:
-        raise Refused(f"a simulated machine runs no commands, and {recipe} has some")
+    async def run(self, argvs: Sequence[Argv], deadline_s: float, *, keep_going: bool) -> None:  # noqa: ARG002
+        raise Refused(f"a simulated machine runs no commands: {' '.join(argvs[0])}")

@@ -6,63 +6,34 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from refloat_agent.recipes import Part, Recipe, Rung, Step
 from refloat_contract.messages import Event, Failure, LastCycle
 from refloat_contract.reasons import Dialect
 from refloat_contract.words import Phase
 
-_ENDS = frozenset({Phase.HELD, Phase.IN_SERVICE})
+_ENDS: Final = frozenset({Phase.HELD, Phase.IN_SERVICE})
+_DOWN: Final = frozenset({Phase.STOPPING, Phase.UNMOUNTING, Phase.RUNNING, Phase.REBOOTING})
+_UP: Final = frozenset({Phase.RUNNING, Phase.MOUNTING, Phase.STARTING, Phase.CHECKING})
 
 TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = MappingProxyType(
     {
         # Without a journal a cycle is adopted from the reason alone, so it may begin in its middle.
-        Phase.IN_SERVICE: frozenset(
-            {Phase.DRAINING, Phase.UNMOUNTING, Phase.REBOOTING, Phase.MOUNTING, Phase.HELD},
-        ),
-        Phase.DRAINING: _ENDS | {Phase.STOPPING},
-        Phase.STOPPING: _ENDS | {Phase.UNMOUNTING},
-        Phase.UNMOUNTING: _ENDS | {Phase.RUNNING, Phase.REBOOTING},
-        Phase.RUNNING: _ENDS | {Phase.REBOOTING, Phase.MOUNTING},
-        Phase.REBOOTING: _ENDS | {Phase.MOUNTING},
-        Phase.MOUNTING: _ENDS | {Phase.CHECKING},
-        Phase.CHECKING: _ENDS | {Phase.RESUMING, Phase.MOUNTING},
+        Phase.IN_SERVICE: frozenset({Phase.DRAINING, Phase.HELD}) | _DOWN | _UP,
+        Phase.DRAINING: _ENDS | _DOWN | _UP - {Phase.CHECKING},
+        Phase.STOPPING: _ENDS | _DOWN | _UP,
+        Phase.UNMOUNTING: _ENDS | _DOWN | _UP,
+        Phase.RUNNING: _ENDS | _DOWN | _UP,
+        Phase.REBOOTING: _ENDS | _DOWN - {Phase.REBOOTING} | _UP,
+        # On the way up nothing is taken down again.
+        Phase.MOUNTING: _ENDS | _UP,
+        Phase.STARTING: _ENDS | _UP | {Phase.RESUMING},
+        Phase.CHECKING: _ENDS | {Phase.MOUNTING, Phase.STARTING, Phase.RESUMING},
         Phase.RESUMING: _ENDS,
         Phase.HELD: frozenset({Phase.IN_SERVICE}),
     }
 )
-"""Every move that a node may make; any other is a fault of this program. The diagram in docs/ is drawn from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The steps of a cycle, as phases, and how the record calls it. It reboots, or runs commands, or both."""
-
-    name: str
-    reboot: bool
-    run: bool
-    starting: tuple[str, str] = ("Rolling Reboot", "Rebooting for Updates")
-    ending: tuple[str, str] = ("Rolling Reboot", "Host ready for production")
-    tags: str = "slurm"
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """The phases in order, from DRAINING to RESUMING."""
-        middle = ((Phase.RUNNING,) if self.run else ()) + ((Phase.REBOOTING,) if self.reboot else ())
-        return (
-            Phase.DRAINING,
-            Phase.STOPPING,
-            Phase.UNMOUNTING,
-            *middle,
-            Phase.MOUNTING,
-            Phase.CHECKING,
-            Phase.RESUMING,
-        )
-
-    @property
-    def commits_in(self) -> Phase:
-        """The phase that sets the node DOWN and writes the progress into the reason."""
-        if self.reboot:
-            return Phase.REBOOTING
-        return Phase.RUNNING
+"""Every move between phases that some recipe may make; any other is a fault of this program. `move` also holds a cycle
+to the order of its own steps. The table in docs/ is made from this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +47,9 @@ class Policy:
     max_attempts: int = 5
     retry_s: float = 5.0
     retry_ceiling_s: float = 60.0
+    command_deadline_s: float = 900.0
+    ladder: tuple[Rung, ...] = ()
+    """Further ways to reboot a node that does not go down."""
     has_coordinator: bool = False
     proceed_without_coordinator: bool = True
     poll_s: float = 30.0
@@ -94,18 +68,27 @@ class Cycle:
     phase: Phase
     entered_s: float
     started_at: float
+    step: int = -1
+    """The step of the recipe that the cycle is at, from 0; -1 before the first, and in a journal that has no steps."""
+    part: Part = Part.MAIN
+    committed: int = -1
+    """How far Slurm's reason said that the cycle was when it was adopted: commands of earlier steps have been run."""
     image: str = ""
     wave: str = ""
     prior: str = ""
     """The reason of a foreign drain that stood before the trigger: given back, never resumed over."""
     attempts: int = 0
+    trying: str = ""
+    """What these attempts were made at."""
     retry_s: float = 0.0
     trouble: str = ""
     """What the last failed attempt said."""
+    rung: int = 0
+    """Which way to reboot is being tried: the recipe's own, then those of the ladder."""
+    rung_s: float = 0.0
+    """Since when."""
     setbacks: int = 0
     """How often a goal that had been reached was lost again."""
-    ran: bool = False
-    """The recipe's commands have succeeded."""
     announced: bool = False
     """The record has been told that the node is being serviced."""
     hold: str = ""
@@ -118,15 +101,21 @@ class Cycle:
 
 
 def move(before: Cycle | None, after: Cycle | None) -> None:
-    """Check a move against the table.
+    """Check a move against the table, and against the order of the recipe's steps.
 
     Raises:
-        AssertionError: the table does not have it.
+        AssertionError: it may not be made.
     """
     source = before.phase if before else Phase.IN_SERVICE
     target = after.phase if after else Phase.IN_SERVICE
     if source is not target and target not in TRANSITIONS[source]:
         raise AssertionError(f"no transition from {source} to {target}")
+    if before is None or after is None or target is Phase.HELD or (source, before.step) == (target, after.step):
+        return
+    known = before.step >= 0 or source is Phase.DRAINING
+    back = source is Phase.CHECKING and target is Phase.MOUNTING and after.step < before.step
+    if known and after.step != before.step + 1 and not back:
+        raise AssertionError(f"no move from step {before.step} ({source}) to step {after.step} ({target})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,5 +165,26 @@ def enter(state: State, phase: Phase, now_s: float) -> State:
     """The state with its cycle in another phase, all counters of the old one forgotten."""
     if state.cycle is None:
         raise AssertionError("only a cycle has phases")
-    cycle = replace(state.cycle, phase=phase, entered_s=now_s, attempts=0, retry_s=0.0, trouble="", paused_s=None)
+    cycle = replace(_anew(state.cycle, now_s), phase=phase)
     return replace(state, cycle=cycle)
+
+
+def enter_step(state: State, number: int, step: Step, now_s: float) -> State:
+    """The state with its cycle at the beginning of a step."""
+    state = enter(state, step.phase, now_s)
+    if state.cycle is None:
+        raise AssertionError("only a cycle has steps")
+    return replace(state, cycle=replace(state.cycle, step=number, part=step.first_part))
+
+
+def enter_part(state: State, part: Part, now_s: float) -> State:
+    """The state with its cycle in another part of its step, whose clock and attempts begin anew."""
+    if state.cycle is None:
+        raise AssertionError("only a cycle has steps")
+    return replace(state, cycle=replace(_anew(state.cycle, now_s), part=part))
+
+
+def _anew(cycle: Cycle, now_s: float) -> Cycle:
+    return replace(
+        cycle, entered_s=now_s, attempts=0, trying="", retry_s=0.0, trouble="", rung=0, rung_s=0.0, paused_s=None
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from refloat_agent.config import AgentSettings
-from refloat_agent.machine import Decision
+from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation
 from refloat_checks.api import Profile
 from refloat_contract.errors import BadMessage, Refused, Transient

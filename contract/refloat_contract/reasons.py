@@ -6,7 +6,7 @@ word decides and what follows is tolerated. A reason means something only togeth
 may still show an old one.
 
     trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
-    progress   rebooting refloat=<cycle> boot=<8 hex of the old boot id> image=<wanted> wave=<id> was: <prior reason>
+    progress   rebooting refloat=<cycle> boot=<old boot> step=<n> image=<wanted> wave=<id> was: <prior reason>
     hold       refloat-hold: <one sentence> refloat=<cycle>
     health     refloat: <check>: <message> (+2 more) (also NHC: ... where a site adopts NHC's drains)
 """
@@ -21,6 +21,7 @@ MAX_SENTENCE: Final = 240
 
 HOLD_WORD: Final = "refloat-hold:"
 _PRIOR: Final = " was: "
+_MAX_DIGITS: Final = 3
 _OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
 _SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
@@ -80,6 +81,7 @@ class Progress:
     """A cycle has taken the node out of service; fields that a bare word lacks are empty.
 
     ``prior`` is the reason of somebody else's drain that stood before the trigger, and is given back at the end.
+    ``step`` counts the recipe's steps from 1: how far it is; 0 where nothing is said, as by earlier releases.
     """
 
     word: Word
@@ -88,6 +90,7 @@ class Progress:
     image: str = ""
     wave: str = ""
     prior: str = ""
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
                 options.get("image", ""),
                 options.get("wave", ""),
                 _without_suffix(prior),
+                _number(options.get("step", "")),
             )
     return Foreign(text)
 
@@ -173,6 +177,10 @@ def _options(text: str) -> Mapping[str, str]:
     return found
 
 
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS else 0
+
+
 def _without_suffix(text: str) -> str:
     return _SLURM_SUFFIX.sub("", text).strip()
 
@@ -192,12 +200,15 @@ def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
     return _joined(word.trigger, image=image, wave=wave)
 
 
-def write_progress(word: Word, *, cycle: str, boot_id: str, image: str = "", wave: str = "", prior: str = "") -> str:
+def write_progress(
+    word: Word, *, cycle: str, boot_id: str, step: int = 0, image: str = "", wave: str = "", prior: str = ""
+) -> str:
     """The reason of a node that a cycle has taken out of service.
 
     A stateless node rebuilds its cycle from this line alone: its disk is gone after the reboot.
     """
-    line = _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), image=image, wave=wave)
+    step_word = str(step) if step else ""
+    line = _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), step=step_word, image=image, wave=wave)
     return f"{line}{_PRIOR}{one_line(_without_suffix(prior))}" if prior else line
 
 
@@ -214,8 +225,10 @@ def write_health(failures: Sequence[tuple[str, str]], prefix: str = "refloat:") 
 
 
 def short_boot(boot_id: str) -> str:
-    """The first 8 hex digits of a boot id: enough to tell two boots of one node apart."""
-    return boot_id.replace("-", "")[:8].lower()
+    """The first 8 hex digits of a boot id, and ``.n`` after n soft reboots: tells two boots of a node apart."""
+    kernel, _, soft = boot_id.partition(".")
+    short = kernel.replace("-", "")[:8].lower()
+    return f"{short}.{soft}" if soft else short
 
 
 def is_same(one: str, other: str) -> bool:

@@ -23,7 +23,7 @@ BACK_GRACE_S: Final = 60.0
 BOOT_TIME_JITTER_S: Final = 5
 """BootTime differs by up to 2 s between registrations of one boot (facts/slurm.md, trap 10)."""
 
-_AWAY: Final = frozenset({Phase.REBOOTING, Phase.MOUNTING, Phase.CHECKING, Phase.RESUMING})
+_AWAY: Final = frozenset({Phase.REBOOTING, Phase.MOUNTING, Phase.STARTING, Phase.CHECKING, Phase.RESUMING})
 _GONE_FLAGS: Final = frozenset({"DOWN", "FAIL", "FAILING", "FUTURE"})
 
 

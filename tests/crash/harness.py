@@ -15,13 +15,14 @@ import structlog
 from refloat_agent.journal import Journal
 from refloat_agent.loop import Loop
 from refloat_agent.performer import Effects, Performer
-from refloat_agent.state import Policy, Recipe
+from refloat_agent.recipes import Recipe, short_form
+from refloat_agent.state import Policy
 from refloat_contract.words import Phase
 
 RECIPES = MappingProxyType(
     {
-        "reboot": Recipe("reboot", reboot=True, run=False),
-        "reconfigure": Recipe("reconfigure", reboot=False, run=True),
+        "reboot": Recipe("reboot", short_form(reboot=True)),
+        "reconfigure": Recipe("reconfigure", short_form(run=(("apply-config",),))),
     }
 )
 POLICY = Policy(
@@ -36,6 +37,7 @@ POLICY = Policy(
             Phase.RUNNING: 60.0,
             Phase.REBOOTING: 300.0,
             Phase.MOUNTING: 60.0,
+            Phase.STARTING: 60.0,
             Phase.CHECKING: 60.0,
             Phase.RESUMING: 60.0,
         }

@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes' own commands, run one after the other."""
+"""The commands of a recipe, run one after the other."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import structlog
 
-from refloat_contract.errors import Refused
+from refloat_agent.recipes import Argv
+from refloat_contract.errors import RefloatError, Refused
 from refloat_service import commands
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class RecipeCommands:
-    """Each recipe's argv lists; they must be idempotent, for a crash in between runs them again."""
+    """Runs argv lists; they must be idempotent, for a crash in between runs them again."""
 
-    argvs: Mapping[str, Sequence[Sequence[str]]]
-    deadline_s: float
-
-    async def run(self, recipe: str) -> None:
-        """Run the recipe's commands in order; the first that fails ends it.
+    async def run(self, argvs: Sequence[Argv], deadline_s: float, *, keep_going: bool) -> None:
+        """Run commands in order; the first that fails ends it, unless ``keep_going``: then all failures are told.
 
         Raises:
             Refused: a command failed, or cannot be run.
-            Transient: a command did not end in time.
+            Transient: a command did not end within its ``deadline_s``, and was killed.
         """
-        for argv in self.argvs.get(recipe, ()):
-            log.info("recipe_command", recipe=recipe, argv=list(argv))
-            done = await commands.run(argv, deadline_s=self.deadline_s)
-            if done.returncode != 0:
-                raise Refused(f"{' '.join(argv)}: {done.complaint}")
+        failures: list[RefloatError] = []
+        for argv in argvs:
+            log.info("recipe_command", argv=list(argv))
+            try:
+                await _run(argv, deadline_s)
+            except RefloatError as error:
+                if not keep_going:
+                    raise
+                failures.append(error)
+        if failures:
+            raise Refused("; ".join(map(str, failures)))
+
+
+async def _run(argv: Argv, deadline_s: float) -> None:
+    done = await commands.run(argv, deadline_s=deadline_s)
+    if done.returncode != 0:
+        raise Refused(f"{' '.join(argv)}: {done.complaint}")

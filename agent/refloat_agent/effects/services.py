@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from refloat_agent.observation import ServiceFacts
-from refloat_contract.errors import Refused, Transient
+from refloat_contract.errors import RefloatError, Refused, Transient
 from refloat_service import commands
 
 _ACTIVE: Final = frozenset({"active", "activating", "reloading", "deactivating"})
@@ -33,10 +33,23 @@ class SystemdServices:
             raise Transient(f"systemctl is-active: {done.complaint}")
         return tuple(ServiceFacts(unit, word in _ACTIVE) for unit, word in zip(self.units, words, strict=True))
 
-    async def stop(self) -> None:
-        """Stop the units, one after the other, in the order of the configuration."""
+    async def stop(self, *, keep_going: bool) -> None:
+        """Stop the units, one after the other, in the order of the configuration.
+
+        Raises:
+            Refused: a unit does not stop; with ``keep_going`` the others are stopped before this is told.
+            Transient: systemctl did not answer in time.
+        """
+        failures: list[RefloatError] = []
         for unit in self.units:
-            await self._systemctl("stop", unit)
+            try:
+                await self._systemctl("stop", unit)
+            except RefloatError as error:
+                if not keep_going:
+                    raise
+                failures.append(error)
+        if failures:
+            raise Refused("; ".join(map(str, failures)))
 
     async def start(self) -> None:
         """Start them in reverse order."""

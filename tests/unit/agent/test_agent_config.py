@@ -35,7 +35,16 @@ def test_a_recipe_that_runs_commands_becomes_phases(tmp_path: Path) -> None:
     policy = _load(tmp_path, text).policy()
 
     recipe = policy.recipes["reconfigure"]
-    assert (recipe.run, recipe.reboot, recipe.commits_in) == (True, False, Phase.RUNNING)
+    assert [str(step.kind) for step in recipe.steps] == [
+        "stop",
+        "unmount",
+        "run",
+        "mount",
+        "start",
+        "check",
+        "resume",
+    ]
+    assert (recipe.reboot, recipe.commits_at) == (False, 2)
     word = policy.dialect.word("gpfs-restart")
     assert word is not None
     assert (word.progress, word.recipe) == ("gpfs-restarting", "reconfigure")

@@ -11,7 +11,7 @@ import pytest
 
 from refloat_agent import actions, in_service, machine
 from refloat_agent.actions import Action
-from refloat_agent.machine import Decision
+from refloat_agent.moves import Decision
 from refloat_agent.observation import (
     ActionOutcome,
     HealthFacts,
@@ -22,32 +22,48 @@ from refloat_agent.observation import (
     StepProcess,
     StorageFacts,
 )
-from refloat_agent.state import Cycle, Policy, Recipe, State, initial, move
+from refloat_agent.recipes import DEFAULT_LADDER, OnFailure, Part, Recipe, Step, StepKind, short_form, why_refused
+from refloat_agent.state import Cycle, Policy, State, initial, move
 from refloat_contract import reasons
 from refloat_contract.messages import Failure
 from refloat_contract.words import Phase, Purpose, Verdict
 from refloat_slurm.gateway import Job, NodeView
 
 BOOT, OTHER = "aaaaaaaa-0000-4000-8000-000000000000", "bbbbbbbb-0000-4000-8000-000000000000"
+HOOK = (("site-hook",),)
+FIRMWARE = (
+    Step(StepKind.STOP, pre=HOOK),
+    Step(StepKind.UNMOUNT),
+    Step(StepKind.RUN, argv=(("fwupdate", "--apply"),), retries=2, on_failure=OnFailure.SKIP),
+    Step(StepKind.RUN, argv=(("fwupdate", "--verify"),), retries=0, on_failure=OnFailure.CONTINUE),
+    Step(StepKind.REBOOT, pre=HOOK),
+    Step(StepKind.RUN, argv=(("fwupdate", "--show"),), post=HOOK),
+    Step(StepKind.MOUNT, post=HOOK),
+    Step(StepKind.START),
+    Step(StepKind.CHECK, pre=HOOK),
+    Step(StepKind.RESUME, pre=HOOK),
+)
 RECIPES = MappingProxyType(
     {
-        "reboot": Recipe("reboot", reboot=True, run=False),
-        "reconfigure": Recipe("reconfigure", reboot=False, run=True),
-        "firmware": Recipe("firmware", reboot=True, run=True),
+        "reboot": Recipe("reboot", short_form(reboot=True)),
+        "reconfigure": Recipe("reconfigure", short_form(run=(("apply-config",),))),
+        "firmware": Recipe("firmware", FIRMWARE),
     }
 )
 DIALECT = reasons.Dialect((*reasons.DEFAULT_WORDS, reasons.Word("firmware", "flashing", "firmware")), "refloat:")
 DEADLINES = MappingProxyType(dict.fromkeys(Phase, 600.0))
 POLICY = Policy("n1", RECIPES, DIALECT, DEADLINES)
+assert not any(why_refused(recipe.steps) for recipe in RECIPES.values())
 POLICIES = (
     POLICY,
     replace(POLICY, has_coordinator=True),
     replace(POLICY, has_coordinator=True, proceed_without_coordinator=False),
     replace(POLICY, drains=False),
     replace(POLICY, acts=False),
+    replace(POLICY, ladder=DEFAULT_LADDER),
     replace(
         POLICY,
-        recipes=MappingProxyType({"reboot": Recipe("reboot", reboot=True, run=True)}),
+        recipes=MappingProxyType({"reboot": Recipe("reboot", short_form(reboot=True, run=(("x",),)))}),
         dialect=reasons.Dialect(reasons.DEFAULT_WORDS[:1]),
     ),
 )
@@ -87,6 +103,9 @@ OURS = (
     "refloat-hold: MOUNTING failed refloat=other",
     "refloat: labd: not running",
     "flashing refloat=c1 boot=aaaaaaaa : Not responding",
+    "flashing refloat=c1 boot=aaaaaaaa step=3",
+    "flashing refloat=c1 boot=aaaaaaaa step=4 image=compute-1",
+    "flashing refloat=c1 boot=bbbbbbbb step=3",
 )
 WRITES = (actions.TakeDown, actions.WriteReason, actions.DrainForHealth, actions.Resume)
 PERMITS = (PermitFacts(coordinator=True, granted="c1"), PermitFacts(coordinator=True, denied="c1"))
@@ -95,9 +114,13 @@ HARMLESS = (actions.AskPermit, actions.ReleasePermit, actions.RunChecks)
 
 def _cycles(*entered: float) -> Iterator[Cycle]:
     for recipe, trigger in (("reboot", "reboot"), ("reconfigure", "gpfs-restart"), ("firmware", "firmware")):
-        for phase in (*RECIPES[recipe].phases, Phase.HELD):
-            for entered_s in entered:
+        for entered_s in entered:
+            for phase in (Phase.DRAINING, Phase.HELD):
                 yield Cycle("c1", recipe, trigger, phase, entered_s, 1.0)
+            for number, step in enumerate(RECIPES[recipe].steps):
+                for part in Part:
+                    if part is Part.MAIN or (part is Part.PRE and step.pre) or (part is Part.POST and step.post):
+                        yield Cycle("c1", recipe, trigger, step.phase, entered_s, 1.0, step=number, part=part)
 
 
 def _other_facts(dice: random.Random) -> dict[str, object]:
@@ -106,7 +129,15 @@ def _other_facts(dice: random.Random) -> dict[str, object]:
     gone = StorageFacts("s", mounted=False, right=False)
     left, foreign = replace(wrong, skipped="c1"), replace(wrong, skipped="c0")
     action: Action = dice.choice(
-        (actions.Unmount(), actions.Mount(), actions.Resume(), actions.Reboot(), actions.RunCommands("reboot", "c1"))
+        (
+            actions.Unmount(),
+            actions.Mount(),
+            actions.Resume(),
+            actions.Reboot(),
+            actions.RunCommands(
+                HOOK, 9.0, dice.choice(("c1/3/main", "c1/4/main", "c1/1/pre", "c1/7/post", "c1/10/pre"))
+            ),
+        )
     )
     return {
         "jobs": dice.choice((None, (), (), (), (Job("7", "alice", "SUSPENDED"),))),
@@ -158,7 +189,8 @@ def _variants(dice: random.Random, cycle: Cycle | None) -> State:
             hold_shown=cycle.phase is Phase.HELD and dice.random() < 0.5,
             undrained=dice.random() < 0.2,
             announced=dice.random() < 0.5,
-            ran=dice.random() < 0.2,
+            committed=dice.choice((-1, -1, 3)),
+            rung=dice.choice((0, 0, 1)),
         )
     return replace(
         initial(BOOT, "nonce0"),
@@ -174,6 +206,11 @@ def _variants(dice: random.Random, cycle: Cycle | None) -> State:
 def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
     decide = machine.decide if state.cycle is not None else in_service.decide
     return decide(state, seen, policy)
+
+
+def _has_its_step(cycle: Cycle, recipe: Recipe) -> bool:
+    phases = [step.phase for step in recipe.steps]
+    return cycle.phase in {Phase.DRAINING, Phase.HELD} or cycle.phase in phases[cycle.step : cycle.step + 1]
 
 
 def _proven_empty(seen: Observation) -> bool:
@@ -203,7 +240,7 @@ def _assert_allowed(state: State, seen: Observation, policy: Policy, decision: D
             decision.state.cycle is not None
             or state.cycle is None
             or state.cycle.recipe not in policy.recipes
-            or (state.cycle.phase not in policy.recipes[state.cycle.recipe].phases)
+            or not _has_its_step(state.cycle, policy.recipes[state.cycle.recipe])
         )
     if not policy.acts:
         assert all(isinstance(action, HARMLESS) for action in done)
@@ -218,13 +255,25 @@ def _assert_allowed(state: State, seen: Observation, policy: Policy, decision: D
     for action in done:
         if isinstance(action, actions.Resume):
             _assert_proven(seen, prior=state.cycle.prior if state.cycle else "")
-        if isinstance(action, actions.Reboot):
-            assert seen.boot_id == BOOT
-            assert "DOWN" in flags
-            assert "refloat=c1" in reason
+        if isinstance(action, actions.Reboot | actions.RunCommands):
+            _assert_committed(action, state, seen)
         if isinstance(action, actions.DrainForHealth):
             assert "DRAIN" not in flags
             assert seen.health.verdict is Verdict.UNHEALTHY
+
+
+def _assert_committed(action: Action, state: State, seen: Observation) -> None:
+    """Whatever cannot be undone comes after Slurm has said so."""
+    assert seen.slurm is not None
+    assert "DRAIN" in seen.slurm.view.flags
+    assert state.cycle is not None
+    reason = seen.slurm.view.reason
+    if isinstance(action, actions.Reboot):
+        assert seen.boot_id == BOOT
+        assert "DOWN" in seen.slurm.view.flags
+        assert "refloat=c1 boot=aaaaaaaa" in reason
+    else:
+        assert isinstance(reasons.parse(reason, DIALECT), reasons.Progress)
 
 
 def _assert_proven(seen: Observation, *, prior: str) -> None:
@@ -268,12 +317,13 @@ def test_every_phase_ends_when_its_deadline_has_passed_and_slurm_answers() -> No
             after = _decide(
                 replace(_variants(dice, cycle), cycle=cycle), replace(seen, outcomes=()), POLICY
             ).state.cycle
-            assert after is None or after.phase is not cycle.phase, (cycle, seen)
+            here = (cycle.phase, cycle.step, cycle.part)
+            assert after is None or (after.phase, after.step, after.part) != here, (cycle, seen)
 
 
 def test_every_phase_waits_for_slurmctld_without_its_deadline_running_out() -> None:
     for cycle in _cycles(990.0):
-        if cycle.phase in {Phase.HELD, Phase.MOUNTING, Phase.CHECKING}:
+        if cycle.phase in {Phase.HELD, Phase.MOUNTING, Phase.STARTING, Phase.CHECKING}:
             continue
         state = replace(initial(BOOT, "nonce0"), cycle=cycle)
         for now_s in (1000.0, 5000.0, 9000.0):

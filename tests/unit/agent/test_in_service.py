@@ -9,9 +9,10 @@ import pytest
 
 from refloat_agent import in_service, machine
 from refloat_agent.actions import DrainForHealth, Mount, ReleasePermit, Resume, RunChecks, StartServices, WriteReason
-from refloat_agent.machine import Decision
+from refloat_agent.moves import Decision
 from refloat_agent.observation import ActionOutcome, HealthFacts, Observation, ServiceFacts, SlurmFacts, StorageFacts
-from refloat_agent.state import Cycle, Policy, Recipe, State, initial
+from refloat_agent.recipes import Recipe, short_form
+from refloat_agent.state import Cycle, Policy, State, initial
 from refloat_contract import reasons
 from refloat_contract.messages import Failure
 from refloat_contract.words import EventKind, Outcome, Phase, Verdict
@@ -19,7 +20,10 @@ from refloat_slurm.gateway import NodeView
 
 BOOT = "aaaaaaaa-0000-4000-8000-000000000000"
 RECIPES = MappingProxyType(
-    {"reboot": Recipe("reboot", reboot=True, run=False), "reconfigure": Recipe("reconfigure", reboot=False, run=True)}
+    {
+        "reboot": Recipe("reboot", short_form(reboot=True)),
+        "reconfigure": Recipe("reconfigure", short_form(run=(("apply-config",),))),
+    }
 )
 POLICY = Policy("n1", RECIPES)
 STATE = initial(BOOT, "nonce0")
@@ -49,10 +53,10 @@ def _decide(seen: Observation, state: State = STATE, policy: Policy = POLICY) ->
     [
         ("reboot", Phase.DRAINING),
         ("rebooting", Phase.MOUNTING),
-        ("rebooting refloat=c9 boot=aaaaaaaa", Phase.REBOOTING),
+        ("rebooting refloat=c9 boot=aaaaaaaa", Phase.STOPPING),
         ("rebooting refloat=c9 boot=bbbbbbbb", Phase.MOUNTING),
-        ("gpfs-restarting refloat=c9 boot=aaaaaaaa", Phase.UNMOUNTING),
-        ("gpfs-restarting refloat=c9 boot=bbbbbbbb", Phase.UNMOUNTING),
+        ("gpfs-restarting refloat=c9 boot=aaaaaaaa", Phase.STOPPING),
+        ("gpfs-restarting refloat=c9 boot=bbbbbbbb", Phase.STOPPING),
         ("refloat-hold: it failed refloat=c9", Phase.HELD),
     ],
 )

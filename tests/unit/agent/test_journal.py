@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from refloat_agent import machine
 from refloat_agent.journal import Journal
-from refloat_agent.state import Cycle, State, initial
+from refloat_agent.observation import Observation
+from refloat_agent.recipes import Part, Recipe, short_form
+from refloat_agent.state import Cycle, Policy, State, initial
 from refloat_contract.errors import Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, Phase
@@ -68,10 +72,10 @@ async def test_the_cycle_of_another_boot_is_history_but_its_untold_events_are_ke
         b"\0" * 4096,
         b"not json",
         b'{"version": 1, "node": "n1"}',
-        b'{"version": 2, "node": "n1", "state": {"boot_id": "x", "nonce": "y"}}',
+        b'{"version": 3, "node": "n1", "state": {"boot_id": "x", "nonce": "y"}}',
         b'{"version": 1, "node": "n2", "state": {"boot_id": "x", "nonce": "y"}}',
     ],
-    ids=["empty", "zeros", "no json", "no state", "version 2", "another node"],
+    ids=["empty", "zeros", "no json", "no state", "version 3", "another node"],
 )
 async def test_a_journal_that_cannot_be_read_is_set_aside_and_distrusted(journal: Journal, data: bytes) -> None:
     journal.path.write_bytes(data)
@@ -93,3 +97,24 @@ async def test_a_save_that_cannot_be_done_leaves_the_old_state(journal: Journal,
 
     assert (await journal.load(BOOT)).seq == 7
     assert _names(tmp_path) == ["journal.json"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "ran", "step", "part"),
+    [("UNMOUNTING", False, 1, Part.MAIN), ("RUNNING", True, 2, Part.POST), ("REBOOTING", True, 3, Part.MAIN)],
+)
+async def test_the_cycle_in_a_journal_of_the_release_before_goes_on_where_it_was(
+    journal: Journal, phase: str, *, ran: bool, step: int, part: Part
+) -> None:
+    cycle = {"id": "c1", "recipe": "flash", "trigger": "flash", "phase": phase, "entered_s": 990, "started_at": 1}
+    state = {"boot_id": BOOT, "nonce": "y", "cycle": {**cycle, "ran": ran}}
+    journal.path.write_text(json.dumps({"version": 1, "node": "n1", "state": state}))
+    policy = Policy("n1", {"flash": Recipe("flash", short_form(reboot=True, run=(("x",),)))})
+
+    loaded = await journal.load(BOOT)
+    after = machine.decide(loaded, Observation(1000.0, 1, BOOT), policy).state.cycle
+
+    assert loaded.cycle is not None
+    assert (loaded.cycle.part, loaded.distrust) == (part, False)
+    assert after is not None
+    assert (after.step, after.phase) == (step, phase)
