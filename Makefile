@@ -10,7 +10,7 @@ LAB_NODES ?= 4
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc bench-agent bench-cycle lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,13 @@ format: venv-dev ## format and mend what can be mended
 
 bench-nhc: venv-dev ## what a health pass costs, beside NHC's (root; NHC_DIR= for its source)
 	$(BIN)/python tests/bench/nhc.py $(ARGS)
+
+bench-agent: venv-dev ## from a kernel event to the drain, idle cost, frozen filesystems (root; ARGS=--trials=20)
+	$(BIN)/python tests/bench/agent.py $(ARGS)
+	$(BIN)/python tests/bench/frozen.py
+
+bench-cycle: venv-dev ## out of service for a reboot: a script in the health check, and refloat (root on Debian)
+	$(BIN)/python tests/bench/cycle.py $(ARGS)
 
 lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and leave them up (LAB_NODES, LAB_RELEASE)
 	@$(BIN)/python tests/lab/lab.py up $(LAB_NODES)

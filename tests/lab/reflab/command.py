@@ -86,12 +86,14 @@ def step(what: str) -> Iterator[None]:
 
 def _communicate(process: subprocess.Popen[str], stdin: str, until: float) -> tuple[str, str]:
     """Talk to `process` until it ends; raise `TimeoutExpired` at the time `until`."""
+    given: str | None = stdin
     while True:
         try:
-            return process.communicate(stdin, timeout=min(SLICE_S, max(0.0, until - time.monotonic())))
+            return process.communicate(given, timeout=min(SLICE_S, max(0.0, until - time.monotonic())))
         except subprocess.TimeoutExpired:
             if time.monotonic() >= until:
                 raise
+            given = None  # what was given the first time is still being sent
             _continue_if_stopped(process.pid)
 
 
