@@ -72,8 +72,10 @@ def count(text: str) -> str | None:
 
 def _spelled(amount: int, step: int, names: Sequence[str]) -> str:
     # With the largest unit that loses nothing.
+    if amount == 0:
+        return "0"
     place = 0
-    while amount and amount % step == 0 and place < len(names) - 1:
+    while amount % step == 0 and place < len(names) - 1:
         amount, place = amount // step, place + 1
     return f"{amount}{names[place]}"
 

@@ -16,8 +16,10 @@ ALL: Final[Mapping[str, Form]] = {form.check: form for form in (*filesystems.FOR
 def convert(check: str) -> Converted:
     """Give the form of a check as it stands in an nhc.conf. Raises NoForm, which says why it has none."""
     command = words.parse(check)
-    if command is None or command.name is None:
+    if command is None:
         raise NoForm("only a shell can read it")
+    if command.name is None:
+        raise NoForm("it sets variables")
     if command.name not in ALL:
         raise NoForm(f"{command.name} is not one of NHC's checks")
     if next(words.names(command), None) is not None:

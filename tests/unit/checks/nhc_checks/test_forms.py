@@ -330,6 +330,7 @@ def test_what_would_be_done_is_left_out_and_said(line: str, left_out: tuple[str,
     [
         ("check_fs_mount -f $HOME", "it depends on variables"),
         ("[[ -e /x ]] || die 1 x", "only a shell can read it"),
+        ("export NHC_RM=slurm", "it sets variables"),
         ("check_site_own", "check_site_own is not one of NHC's checks"),
         ("check_fs_free /x 1GiB", "'1GiB' is not an amount"),
         ("check_hw_physmem 1G", "without a largest size NHC's check always fails"),
@@ -349,7 +350,7 @@ def test_what_has_no_form_says_why(line: str, why: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "spelled"),
-    [("100G", "100G"), ("1536MB", "1536M"), ("5", "5k"), ("0", "0k"), ("1024k", "1M")],
+    [("100G", "100G"), ("1536MB", "1536M"), ("5", "5k"), ("0", "0"), ("1024k", "1M")],
 )
 def test_sizes_are_spelled_with_the_largest_unit_that_loses_nothing(text: str, spelled: str) -> None:
     assert convert(f"check_fs_size /x {text}").tables[0]["min_size"] == spelled
