@@ -143,8 +143,8 @@ def not_passed(health: HealthFacts, *, since_s: float) -> str | None:
 
 def unproven(seen: Observation) -> str | None:
     """Why the node may not go back to service yet; None when all that a resume needs is proven."""
-    if seen.storage is None or not all(storage.right for storage in seen.storage):
-        return "storage is not mounted as it should be"
+    if (wrong := not_mounted(seen)) is not None:
+        return wrong
     if seen.services is None or not all(service.active for service in seen.services):
         return "starting services"
     if seen.slurm is not None and (why := not_resumable(seen.slurm.view)) is not None:
@@ -154,6 +154,14 @@ def unproven(seen: Observation) -> str | None:
     if not seen.registered:
         return "waiting for slurmd to register this boot"
     return None
+
+
+def not_mounted(seen: Observation) -> str | None:
+    """Which storage is not proven to be mounted as it should be; None when all of it is."""
+    if seen.storage is None:
+        return "the mount table could not be read"
+    wrong = [storage.why or f"{storage.name} is not mounted" for storage in seen.storage if not storage.right]
+    return f"storage is not mounted as it should be: {'; '.join(wrong)}" if wrong else None
 
 
 def not_resumable(view: NodeView) -> str | None:

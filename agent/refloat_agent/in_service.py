@@ -18,7 +18,7 @@ from refloat_agent.actions import (
     StartServices,
     WriteReason,
 )
-from refloat_agent.evidence import has_rebooted, not_passed, not_resumable
+from refloat_agent.evidence import has_rebooted, not_mounted, not_passed, not_resumable
 from refloat_agent.machine import permit
 from refloat_agent.moves import Decision, hold
 from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
@@ -316,8 +316,8 @@ def _put_back(state: State, seen: Observation, policy: Policy, why: str) -> Deci
 
 
 def _not_up(seen: Observation) -> str | None:
-    if seen.storage is None or not all(storage.right for storage in seen.storage):
-        return "storage is not mounted as it should be"
+    if (wrong := not_mounted(seen)) is not None:
+        return wrong
     if seen.services is None or not all(service.active for service in seen.services):
         return "a service is not active"
     return None if seen.registered else "waiting for slurmd to register this boot"
