@@ -19,7 +19,7 @@ from refloat_agent.ports import Clock
 from refloat_checks import registry
 from refloat_checks.api import When
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.live import KIND, SCRIPTS, NhcConf
+from refloat_checks.nhc.live import SCRIPTS, NhcConf
 from refloat_checks.runner import Runner
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
@@ -96,8 +96,8 @@ class Checklist:
 
     def wakes(self) -> dict[str, tuple[Wake, ...]]:
         """What wakes which check; those that are looked at on an occasion (before a resume, idle) are not woken."""
-        always = [spec for spec in self.runner.specs if spec.when is When.ALWAYS]
-        return {spec.name: registry.wakes_of(spec) for spec in always if spec.kind != KIND}
+        of = registry.wakes_of if self.nhc is None else self.nhc.wakes_of
+        return {spec.name: of(spec) for spec in self.runner.specs if spec.when is When.ALWAYS}
 
     def tell(self) -> None:
         """Read the configuration again, soon."""

@@ -99,6 +99,8 @@ class Facts:
     def __init__(self, roots: Roots, probes: ProbePool, threads: Threads) -> None:
         self.roots = roots
         self.probes = probes
+        self.asked: frozenset[str] | None = None
+        """The checks that this pass was made for; None: all that there are."""
         self._threads = threads
         self._cache: dict[str, asyncio.Future[Any]] = {}
         self._remembered: dict[tuple[str, ...], Any] = {}

@@ -63,6 +63,7 @@ class Runner:
         """
         chosen = [self._looks[name] for name in (self._looks if names is None else dict.fromkeys(names))]
         facts = self._facts_factory()
+        facts.asked = None if names is None else frozenset(names)
         places = asyncio.Semaphore(self._concurrency)
 
         async def look_at(spec: CheckSpec, look: Look) -> Result:

@@ -10,13 +10,14 @@ from weakref import WeakKeyDictionary
 
 from refloat_checks.api import Finding, Limits, Profile
 from refloat_checks.facts import Facts
-from refloat_checks.nhc import registry, sources
+from refloat_checks.nhc import registry, sources, waking
 from refloat_checks.nhc.driver import Deaf, Options, Pass
-from refloat_checks.nhc.findings import LineFinding, PassResult
+from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_checks.nhc.plan import Plan
 from refloat_checks.nhc.variables import of_host
-from refloat_checks.registry import CheckSpec, Look, look_of
+from refloat_checks.registry import CheckSpec, Look, look_of, wakes_of
 from refloat_checks.runner import boottime_s
+from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 from refloat_contract.words import Status
 
@@ -38,6 +39,13 @@ class Looked:
 
     result: PassResult
     at_s: float
+
+    def with_news_of(self, result: PassResult) -> "Looked":
+        """The same with what a look at some lines found since; it is as old as the rest."""
+        news = {finding.number: finding for finding in result.findings}
+        findings = tuple(news.get(finding.number, finding) for finding in self.result.findings)
+        found = verdict(findings, check_all=True, whole=True)
+        return Looked(PassResult(findings, found, self.result.variables), self.at_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +72,7 @@ class NhcConf:
         self.last: Looked | None = None
         self._options = options
         self._clock = clock
+        self._wakes = waking.by_label(plan)
         self._passes: WeakKeyDictionary[Facts, _Running] = WeakKeyDictionary()
 
     @classmethod
@@ -116,6 +125,10 @@ class NhcConf:
         """What looks for a check, be it a line of this file or of another kind."""
         return self.look if spec.kind == KIND else look_of(spec)
 
+    def wakes_of(self, spec: CheckSpec) -> tuple[Wake, ...]:
+        """What wakes a check; a line is woken by what wakes its form in TOML."""
+        return self._wakes.get(spec.name, ()) if spec.kind == KIND else wakes_of(spec)
+
     async def look(self, facts: Facts, limits: Any, name: str) -> Finding:
         """Look at one line: the first who asks runs the pass, the others wait for their line."""
         running = self._passes.get(facts)
@@ -125,13 +138,23 @@ class NhcConf:
         found = await asyncio.shield(running.of(limits.line))
         return Finding(name, found.status, found.message or f"{found.check}: passed")
 
+    def _asked(self, facts: Facts) -> Plan:
+        """What of the plan this pass is for: only some lines, where each of them can be looked at by itself."""
+        labels = {step.label for step in self.plan.checks}
+        asked = labels & (labels if facts.asked is None else facts.asked)
+        return self.plan if asked == labels or not asked <= self._wakes.keys() else waking.only(self.plan, asked)
+
     async def _run(self, facts: Facts, running: _Running) -> None:
-        looking = Pass(self.plan, facts, registry.find, registry.names(), self._options, running)
+        plan = self._asked(facts)
+        looking = Pass(plan, facts, registry.find, registry.names(), self._options, running)
         try:
             result = await looking.run()
-            self.last = Looked(result, self._clock())
+            if plan is self.plan:
+                self.last = Looked(result, self._clock())
+            elif self.last is not None:
+                self.last = self.last.with_news_of(result)
         finally:
             # A line that was not reached: an earlier one ended the run, or the pass was cancelled.
-            for step in self.plan.checks:
+            for step in plan.checks:
                 message = f"not looked at: an earlier line of {self.path} ended the run"
                 running.found(LineFinding(step.number, step.label, step.text, Status.UNKNOWN, 1, message))

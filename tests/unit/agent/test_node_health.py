@@ -3,6 +3,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -56,7 +57,9 @@ class Checked:
         return look
 
     def health(self, *specs: CheckSpec, woken: Callable[[], None] = lambda: None) -> NodeHealth:
-        runner = Runner(specs, lambda: cast("Facts", object()), self.clock.boottime_s, find_look=self.find_look)
+        runner = Runner(
+            specs, lambda: cast("Facts", SimpleNamespace()), self.clock.boottime_s, find_look=self.find_look
+        )
         return NodeHealth(runner, self.clock, woken)
 
     async def looked(self, *names: str) -> None:
