@@ -17,7 +17,7 @@ from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.health import NodeHealth
-from refloat_agent.effects.idle import IdleLooks, Idleness, LeaveByPolicy
+from refloat_agent.effects.idle import IdleLooks, Idleness, Leave
 from refloat_agent.effects.mounts import NodeMounts
 from refloat_agent.effects.power import MachinePower
 from refloat_agent.effects.processes import ProcProcesses
@@ -41,6 +41,7 @@ from refloat_checks.runner import Runner
 from refloat_contract.errors import Transient
 from refloat_contract.reasons import short_boot
 from refloat_contract.words import Phase
+from refloat_service import lean
 from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.notify import Notifier, SilentNotifier
@@ -107,11 +108,11 @@ class Agent:
         source = facts.source(self.machine.roots, self.probes)
         self.checklist = Checklist(settings, self.machine.clock, source, read_settings)
         self.health = NodeHealth(self.checklist.runner, self.machine.clock, self._wake)
-        self.health.idle = self._idle()
         self.watch = Watch(self.health.look_now, roots=self.machine.roots)
         self.watch.aim(self.checklist.wakes())
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
+        self.health.idle = self._idle()
         self.loop: Loop | None = None
         self.decision: Decision | None = None
         self.seen: Observation | None = None
@@ -120,7 +121,7 @@ class Agent:
 
     def _idle(self) -> IdleLooks:
         idleness = Idleness(self.slurm, self.machine.processes, self._phase)
-        return IdleLooks(idleness, LeaveByPolicy(self.settings.without_coordinator == "proceed"), self.health.look_idle)
+        return IdleLooks(idleness, Leave(self.bus, self.settings.without_coordinator == "proceed"), self.health.look_idle)
 
     def _phase(self) -> Phase:
         cycle = self.loop.state.cycle if self.loop is not None else None
@@ -233,6 +234,7 @@ class Agent:
         line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
         if not self._ready and self.health.is_known:
             self._ready = True
+            lean.give_back()
             self.notifier.ready(line)
         else:
             self.notifier.status(line)
