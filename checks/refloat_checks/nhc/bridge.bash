@@ -165,7 +165,10 @@ set --
 
 # In a function, so that a stray `break` or `return` of the configuration does not end the loop below. The text is
 # split into words before it is evaluated, as NHC does.
-_refloat_run() { eval $1; }
+_refloat_run() {
+    CHECK=$1 # which scripts name in their messages
+    eval $1
+}
 # shellcheck source=/dev/null
 _refloat_source() { . "$1"; }
 

@@ -20,6 +20,7 @@ SHIPPED: Final = frozenset(f"{name}.nhc" for name in _SHIPPED_NAMES.split())
 _FUNCTION: Final = re.compile(
     r"^[ \t]*(?:function[ \t]+([\w.-]+)(?:[ \t]*\(\))?|([\w.-]+)[ \t]*\(\))[ \t]*(?:\{|\(|$)", re.MULTILINE
 )
+_CHECK_BEGINS: Final = ("check_", "function check_")
 _SETTING: Final = re.compile(r"^(?:export[ \t]+)?[A-Za-z_]\w*=", re.MULTILINE)
 _LONE: Final = frozenset({"/", "!/"})
 
@@ -70,20 +71,30 @@ def make(
     Unless `strict`, a last line without a line's end counts, and a carriage return at a line's end does not.
     """
     site = {path: code for path, code in scripts.items() if path.rpartition("/")[2] not in SHIPPED}
+    added = {path: _added(code, is_native) for path, code in scripts.items() if path not in site}
     text = text if strict else unbroken(text)
     chosen, aborted = _chosen(text, host, strict=strict)
     steps = [_step(line, problem, is_native) for line, problem in chosen]
     code = (*site.values(), *(step.text for step in steps))
-    functions = frozenset(found[1] or found[2] for text in code for found in _FUNCTION.finditer(text))
+    defined = (found[1] or found[2] for text in code for found in _FUNCTION.finditer(text))
+    functions = frozenset((*defined, *(name for names in added.values() for name in names)))
     names = labels.unique(step.label for step in steps)
     return Plan(
         steps=tuple(Step(s.number, s.text, name, s.command, s.problem) for s, name in zip(steps, names, strict=True)),
-        scripts=tuple(site),
+        scripts=tuple(path for path in scripts if path in site or added[path]),
         functions=functions,
         script_settings=any(_SETTING.search(code) for code in site.values()),
         hardware="HW_" in text or any("HW_" in code for code in site.values()),
         aborted=aborted,
     )
+
+
+def _added(code: str, is_native: Callable[[str], bool]) -> list[str]:
+    """The checks that a site has put into a script of NHC's."""
+    # Line by line, for all of NHC's scripts are thousands: a search for each line's start takes much longer.
+    begun = (line for line in code.split("\n") if line.startswith(_CHECK_BEGINS))
+    names = (line.removeprefix("function ").partition("(")[0].strip() for line in begun if "()" in line)
+    return [name for name in names if not is_native(name)]
 
 
 def single(check: str, scripts: Mapping[str, str], is_native: Callable[[str], bool]) -> Plan:

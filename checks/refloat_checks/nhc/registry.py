@@ -40,6 +40,11 @@ def find(name: str) -> NativeCheck | None:
     return next(check for check in checks if check.name == name)
 
 
+def is_native(name: str) -> bool:
+    """Tell whether there is a native check of this name, without loading it."""
+    return name in _HOMES
+
+
 def names() -> tuple[str, ...]:
     """Name all native checks, in alphabetical order."""
     return tuple(sorted(_HOMES))

@@ -13,7 +13,7 @@ from refloat_contract.errors import Misconfigured
 
 def is_native(name: str) -> bool:
     """Tell whether a check is native here."""
-    return registry.find(name) is not None
+    return registry.is_native(name)
 
 
 def hostname() -> str:

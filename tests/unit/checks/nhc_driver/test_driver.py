@@ -165,6 +165,17 @@ async def test_a_sites_scripts_are_sourced_and_win_over_native_checks(run_pass: 
     ]
 
 
+async def test_a_check_that_a_site_added_to_a_script_of_nhcs_is_found(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "lbnl_hw.nhc").write_text(
+        "function check_good() { die 1 shipped; }\nfunction check_ours() { die 1 $CHECK; }\n"
+    )
+    (tmp_path / "lbnl_fs.nhc").write_text("function check_bad() { die 1 shipped; }\ndie 1 sourced\n")
+
+    result = await run_pass("* || check_good\n* || check_ours 'a b'\n* || check_bad x\n")
+
+    assert [finding.message for finding in result.findings] == ["", "check_ours 'a b'", "check_bad:  x"]
+
+
 async def test_what_a_script_sets_is_seen_by_native_checks(run_pass: RunPass, tmp_path: Path) -> None:
     (tmp_path / "a.nhc").write_text("MAX_SYS_UID=7\n")
 
