@@ -6,6 +6,7 @@ for go on; whatever is malformed, stale or not addressed to us is logged once pe
 """
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections import Counter
@@ -79,6 +80,7 @@ class Bus:
         self._spool = spool
         self._wake = wake
         self._asked: _Asked | None = None
+        self._leave: tuple[str, asyncio.Future[str | None]] | None = None
         self._coordinator: CoordinatorStatus | None = None
         self._alive_s: float | None = None
         self._last_alive_s = 0.0
@@ -172,6 +174,10 @@ class Bus:
 
     def _permit_order(self, order: Order) -> None:
         asked = self._asked
+        if self._leave is not None and order.request == self._leave[0]:
+            if not self._leave[1].done():
+                self._leave[1].set_result(None if order.kind is OrderKind.GRANT else order.why)
+            return
         if order.kind is OrderKind.CANCEL:
             if asked is not None and order.cycle == asked.permit:
                 self._asked = None
@@ -220,6 +226,24 @@ class Bus:
         why = same.denied_why if same is not None else ""
         self._asked = _Asked(permit, f"{self._run}-{next(self._ids)}", now_s, denied_why=why)
         await self._request(self._asked.request, RequestKind.PERMIT, permit, purpose, recipe, wave)
+
+    async def ask_idle(self, check: str) -> str | None:
+        """Ask for leave to look at an idle node's check, or to go on; why not, or None."""
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._leave = (f"{self._run}-{next(self._ids)}", answer)
+        try:
+            async with asyncio.timeout(ASK_AGAIN_S):
+                await self._request(self._leave[0], RequestKind.PERMIT, check, Purpose.IDLE, "", "")
+                return await answer
+        except (TimeoutError, RefloatError) as error:
+            return f"the coordinator did not answer: {error or 'no word from it'}"
+        finally:
+            self._leave = None
+
+    async def end_idle(self, check: str) -> None:
+        """Give that leave back; it ends by itself, should this be lost."""
+        with contextlib.suppress(RefloatError):
+            await self._request(f"{self._run}-{next(self._ids)}", RequestKind.RELEASE, check, Purpose.IDLE, "", "")
 
     async def release(self, permit: str) -> None:
         """Give the permit back; the node's status says the same, should this be lost."""
@@ -312,6 +336,13 @@ class NoBus:
         """Nobody to ask: the policy without a coordinator decides."""
 
     async def release(self, permit: str) -> None:
+        """Nothing was granted."""
+
+    async def ask_idle(self, check: str) -> str | None:  # noqa: ARG002 - the signature of Bus
+        """Nobody counts."""
+        return None
+
+    async def end_idle(self, check: str) -> None:
         """Nothing was granted."""
 
     async def deliver(self, events: Sequence[Event]) -> None:

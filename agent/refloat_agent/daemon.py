@@ -3,13 +3,11 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Final
 
-import psutil
 import structlog
 
 from refloat_agent.bus import Bus, NoBus
@@ -35,6 +33,7 @@ from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
 from refloat_agent.spool import Spool
 from refloat_agent.status import Desk, report_of
+from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
@@ -117,11 +116,13 @@ class Agent:
         self.decision: Decision | None = None
         self.seen: Observation | None = None
         self._pace = pace
+        self._usage = Usage(self.machine.clock.boottime_s)
         self._ready = False
 
     def _idle(self) -> IdleLooks:
         idleness = Idleness(self.slurm, self.machine.processes, self._phase)
-        return IdleLooks(idleness, Leave(self.bus, self.settings.without_coordinator == "proceed"), self.health.look_idle)
+        leave = Leave(self.bus, self.settings.without_coordinator == "proceed")
+        return IdleLooks(idleness, leave, self.health.look_idle)
 
     def _phase(self) -> Phase:
         cycle = self.loop.state.cycle if self.loop is not None else None
@@ -229,6 +230,7 @@ class Agent:
 
     def _decided(self, decision: Decision, seen: Observation) -> None:
         self.decision, self.seen = decision, seen
+        self._usage.note()
         report = report_of(decision, seen, self.settings, VERSION)
         self.bus.report(report)
         line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
@@ -252,14 +254,8 @@ class Agent:
             await asyncio.sleep(interval_s)
 
     def usage(self) -> dict[str, float | int]:
-        """What the agent itself costs: CPU seconds since its start, resident memory, threads."""
-        process = psutil.Process(os.getpid())
-        times = process.cpu_times()
-        return {
-            "cpu_s": round(times.user + times.system, 3),
-            "rss_bytes": process.memory_info().rss,
-            "threads": process.num_threads(),
-        }
+        """What the agent itself costs."""
+        return self._usage.as_dict()
 
     async def check_now(self) -> None:
         """Run every check at once.

@@ -70,10 +70,11 @@ class EventKind(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Why an agent asks to take its node out of service."""
+    """What an agent asks a permit for: to take its node out of service, or to have an idle node's check looked at."""
 
     CYCLE = "cycle"
     HEALTH = "health"
+    IDLE = "idle"
 
 
 class RequestKind(StrEnum):

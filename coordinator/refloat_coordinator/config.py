@@ -71,6 +71,9 @@ class LimitSettings(Settings):
     groups: dict[str, GroupSettings] = Field(
         default_factory=dict, description="limits by rack, switch, boot server or whatever nodes share"
     )
+    idle_checks_at_once: int = Field(
+        4, ge=0, description='on how many nodes checks with `when = "idle"` may run at once; 0: on none'
+    )
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits as the decisions take them."""

@@ -194,7 +194,15 @@ class _Parts:
         if writer is not None:
             self.outbox = Outbox(ledger, writer, clock, measurement=settings.influx.measurement)
         ports = Ports(ledger, clock, self.outgoing.put, self._recorded)
-        self.loop = Loop(ports, inbox, topics, epoch=epoch, limits=settings.limits.limits(), dialect=dialect)
+        self.loop = Loop(
+            ports,
+            inbox,
+            topics,
+            epoch=epoch,
+            limits=settings.limits.limits(),
+            dialect=dialect,
+            idle_checks_at_once=settings.limits.idle_checks_at_once,
+        )
         period_s = settings.feed.period_s
         self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s, version=__version__)
         self.hands = Hands(gateway, dialect, self.loop.poke)

@@ -13,8 +13,9 @@ from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event, NodeStatus, Order, Request, WaveReport, encode
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
-from refloat_contract.words import EventKind, OrderKind, RequestKind
+from refloat_contract.words import EventKind, OrderKind, Purpose, RequestKind
 from refloat_coordinator import fleet as fleets
+from refloat_coordinator import leaves as leave_rules
 from refloat_coordinator import permits as permit_rules
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator import waves as wave_moves
@@ -22,6 +23,7 @@ from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Arrival, Inbox
 from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
+from refloat_coordinator.leaves import Leaves
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.permits import Denial, Grant, Permit
 from refloat_coordinator.wave import Wave
@@ -50,12 +52,21 @@ class Loop:
     """The state of the coordinator, and the one place that changes it."""
 
     def __init__(
-        self, ports: Ports, inbox: Inbox, topics: Topics, *, epoch: int, limits: tuple[Limit, ...], dialect: Dialect
+        self,
+        ports: Ports,
+        inbox: Inbox,
+        topics: Topics,
+        *,
+        epoch: int,
+        limits: tuple[Limit, ...],
+        dialect: Dialect,
+        idle_checks_at_once: int = 0,
     ) -> None:
         self.fleet = Fleet(dialect=dialect)
         self.waves: dict[str, Wave] = {}
         self.permits: dict[str, Permit] = {}
         self.limits = limits
+        self.leaves = Leaves(idle_checks_at_once, since=ports.clock.now())
         self.trouble = ""
         """Why nothing can be saved now; empty while all is well."""
         self.stepped_at = ports.clock.now()
@@ -229,15 +240,27 @@ class Loop:
         for node, sign in permit_rules.ended(self.fleet, after).items():
             del after[node]
             log.info("permit_ended", node=node, why=sign)
-        answers = [(request, self._answer(request, after, now)) for request in requests]
+        answers = []
+        for request in requests:
+            if request.purpose is Purpose.IDLE:
+                self._answer_idle(request, now)
+            else:
+                answers.append((request, self._answer(request, after, now)))
         changed = [permit for node, permit in after.items() if before.get(node) is not permit]
         gone = [node for node in before if node not in after]
         if changed or gone:
             await self._ports.ledger.save_permits(changed, gone)
         self.permits = after
         for request, answer in answers:
-            if answer is not None:
-                self._send(request, answer)
+            if isinstance(answer, Denial):
+                self._send(request, answer.why, answer.retry_after_s)
+            elif answer is not None:
+                self._send(request, None)
+
+    def _answer_idle(self, request: Request, now: float) -> None:
+        self.leaves, why = leave_rules.answer(self.leaves, request.node, request.kind, now)
+        if request.kind is RequestKind.PERMIT:
+            self._send(request, why, leave_rules.RETRY_AFTER_S)
 
     def _answer(self, request: Request, permits: dict[str, Permit], now: float) -> Grant | Denial | None:
         if request.kind is RequestKind.RELEASE:
@@ -262,9 +285,10 @@ class Loop:
         order = Order(id=f"{self._epoch}-{self._orders}", node=node, kind=OrderKind.POKE, epoch=self._epoch)
         self._ports.post(Publication(self._topics.node(node, Kind.ORDER), encode(order)))
 
-    def _send(self, request: Request, answer: Grant | Denial) -> None:
+    def _send(self, request: Request, denied: str | None, retry_after_s: float = 0.0) -> None:
+        """Grant what is asked for, or say why not."""
         self._orders += 1
-        granted = isinstance(answer, Grant)
+        granted = denied is None
         order = Order(
             id=f"{self._epoch}-{self._orders}",
             node=request.node,
@@ -272,8 +296,8 @@ class Loop:
             epoch=self._epoch,
             request=request.id,
             cycle=request.cycle,
-            why="" if isinstance(answer, Grant) else answer.why,
-            retry_after_s=0.0 if isinstance(answer, Grant) else answer.retry_after_s,
+            why=denied or "",
+            retry_after_s=retry_after_s,
         )
         log.info("permit_answered", node=request.node, cycle=request.cycle, granted=granted, why=order.why)
         self._ports.post(Publication(self._topics.node(request.node, Kind.ORDER), encode(order)))

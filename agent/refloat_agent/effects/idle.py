@@ -6,11 +6,12 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from refloat_agent.idleness import not_idle, not_idle_by_flags
+from refloat_agent.observation import PermitFacts
 from refloat_agent.ports import IdleLeave, Processes, SlurmNode
 from refloat_contract.errors import RefloatError
 from refloat_contract.words import Phase
@@ -18,6 +19,7 @@ from refloat_contract.words import Phase
 log = structlog.get_logger(__name__)
 RETRY_S: Final = 30.0
 WATCH_S: Final = 1.0
+RENEW_S: Final = 30.0
 # Out of these the node is taken down or brought up: nothing else may hold its storage then.
 _QUIET: Final = frozenset({Phase.IN_SERVICE, Phase.CHECKING})
 
@@ -56,18 +58,43 @@ class Idleness:
         return f"a job step runs: {steps[0].title}" if steps else None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveByPolicy:
-    """The leave of an agent that has nobody to ask."""
+class Coordinators(Protocol):
+    """The way to a coordinator, if there is one: the agent's bus."""
 
+    def permit(self) -> PermitFacts:
+        """Whether there is one."""
+        ...
+
+    async def ask_idle(self, check: str) -> str | None:
+        """Ask it for leave; why not, or None."""
+        ...
+
+    async def end_idle(self, check: str) -> None:
+        """Give the leave back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The coordinator's leave; without a coordinator the policy decides."""
+
+    bus: Coordinators
     proceed: bool
 
-    async def take(self, check: str) -> str | None:  # noqa: ARG002 - the policy is the same for all
-        """Proceed, or wait for a coordinator."""
-        return None if self.proceed else "no coordinator to ask for leave (without_coordinator = 'wait')"
+    async def take(self, check: str) -> str | None:
+        """Ask, or ask again to keep it."""
+        match self.bus.permit().coordinator:
+            case True:
+                return await self.bus.ask_idle(check)
+            case None:
+                return "waiting to hear whether there is a coordinator"
+            case _:
+                return None if self.proceed else "no coordinator to ask for leave (without_coordinator = 'wait')"
 
     async def give_back(self, check: str) -> None:
-        """Nobody counts."""
+        """Let another node have it."""
+        if self.bus.permit().coordinator:
+            await self.bus.end_idle(check)
 
 
 @dataclass(slots=True)
@@ -79,6 +106,8 @@ class IdleLooks:
     look: Callable[[str], Awaitable[None]]
     retry_s: float = RETRY_S
     watch_s: float = WATCH_S
+    renew_s: float = RENEW_S
+    """How often the leave is asked for again; it ends by itself."""
     waiting: dict[str, str] = field(default_factory=dict)
     """The checks that are due, each with what it waits for; empty while it is looked at."""
     stopped: int = 0
@@ -131,18 +160,26 @@ class IdleLooks:
         self.waiting[check] = ""
         looking = asyncio.ensure_future(self.look(check))
         watching = asyncio.ensure_future(self._until_wanted())
+        renewing = asyncio.ensure_future(self._until_denied(check))
         try:
-            await asyncio.wait({looking, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({looking, watching, renewing}, return_when=asyncio.FIRST_COMPLETED)
             if looking.done():
                 looking.result()
                 return None
             self.stopped += 1
-            log.info("idle_check_stopped", check=check, why=watching.result())
-            return watching.result()
+            why = watching.result() if watching.done() else renewing.result()
+            log.info("idle_check_stopped", check=check, why=why)
+            return why
         finally:
-            looking.cancel()
-            watching.cancel()
-            await asyncio.wait({looking, watching})
+            for task in (looking, watching, renewing):
+                task.cancel()
+            await asyncio.wait({looking, watching, renewing})
+
+    async def _until_denied(self, check: str) -> str:
+        while True:
+            await asyncio.sleep(self.renew_s)
+            if (why := await self.leave.take(check)) is not None:
+                return why
 
     async def _until_wanted(self) -> str:
         while (why := await self.idleness.why_stop()) is None:

@@ -265,3 +265,19 @@ async def test_flushing_waits_for_what_can_be_told(scene: Scene) -> None:
     await scene.bus.flush()
 
     assert scene.spool.waiting == 0
+
+
+async def test_leave_for_an_idle_check_is_asked_for_beside_a_permit(scene: Scene) -> None:
+    await scene.beat()
+    permit = await scene.ask()
+    asking = asyncio.create_task(scene.bus.ask_idle("burn"))
+    await scene.until(lambda: len(scene.of("request")) == 2)
+    asked = decode(Request, scene.of("request")[-1])
+
+    await scene.order(request=asked.id, cycle="burn", kind=OrderKind.DENY, why="enough")
+    assert await asking == "enough"
+    await scene.order(request=permit.id)
+    await scene.until(lambda: scene.bus.permit().granted)
+
+    assert (asked.purpose, asked.cycle) == (Purpose.IDLE, "burn")
+    assert scene.bus.permit().granted == "c1"

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from refloat_agent.effects.idle import IdleLooks, Idleness, LeaveByPolicy
+from refloat_agent.effects.idle import IdleLooks, Idleness, Leave
 from refloat_agent.idleness import not_idle
-from refloat_agent.observation import SlurmFacts, StepProcess
+from refloat_agent.observation import PermitFacts, SlurmFacts, StepProcess
 from refloat_agent.ports import Processes, SlurmNode
 from refloat_contract.errors import Transient
 from refloat_contract.words import Phase
@@ -57,6 +57,7 @@ class Node:
     answers: bool = True
     phase: Phase = Phase.IN_SERVICE
     reads: int = 0
+    denied: str | None = None
     began: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
@@ -79,7 +80,7 @@ class Node:
 
     async def take(self, check: str) -> str | None:
         self.leaves.append(f"take {check}")
-        return None
+        return self.denied
 
     async def give_back(self, check: str) -> None:
         self.leaves.append(f"give back {check}")
@@ -177,6 +178,46 @@ async def test_an_idle_check_is_stopped_when_a_job_comes_and_is_done_later(sign:
     assert node.ended == ["burn"]
 
 
-async def test_without_a_coordinator_the_policy_decides() -> None:
-    assert await LeaveByPolicy(proceed=True).take("burn") is None
-    assert await LeaveByPolicy(proceed=False).take("burn") is not None
+async def test_an_idle_check_whose_leave_is_not_renewed_is_stopped() -> None:
+    node = Node()
+    looks = node.looks()
+    looks.renew_s = 0.001
+    looks.ask_for(["burn"])
+
+    async with running(looks):
+        await turns(5)
+        node.denied = "enough"
+        await turns(5)
+
+    assert (node.began, node.ended, looks.waiting) == (["burn"], [], {"burn": "enough"})
+
+
+@dataclass
+class Coordinator:
+    """One that denies, is away, or is not heard yet."""
+
+    there: bool | None
+
+    def permit(self) -> PermitFacts:
+        return PermitFacts(self.there)
+
+    async def ask_idle(self, check: str) -> str | None:
+        return f"no {check} now"
+
+    async def end_idle(self, check: str) -> None:
+        raise AssertionError("nothing was given")
+
+
+@pytest.mark.parametrize(
+    ("there", "proceed", "why"),
+    [
+        (True, True, "no burn now"),
+        (None, True, "waiting to hear whether there is a coordinator"),
+        (False, True, None),
+        (False, False, "no coordinator to ask for leave (without_coordinator = 'wait')"),
+    ],
+)
+async def test_the_coordinator_gives_leave_and_without_one_the_policy(
+    *, there: bool | None, proceed: bool, why: str | None
+) -> None:
+    assert await Leave(Coordinator(there), proceed).take("burn") == why
