@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from refloat_agent.config import AgentSettings
@@ -77,6 +78,8 @@ class Desk:
             "permit": agent.bus.permit().granted,
             "checks": self._checks(),
             "config_error": agent.checklist.error,
+            "events": agent.watch.state(),
+            "helpers": asdict(agent.probes.state()),
             "counters": self._counters(),
         }
 

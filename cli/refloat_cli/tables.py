@@ -108,7 +108,35 @@ def agent(answer: Mapping[str, Any], at: float) -> RenderableType:
     results = answer.get("checks", ())
     if results:
         parts.append(checks(results))
+    if answer.get("events"):
+        parts.append(sources(answer["events"]))
+    if "counters" in answer:
+        parts.append(Text(_costs(answer)))
     return Group(*parts)
+
+
+def sources(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What wakes the checks of a node, and how often it did."""
+    table = _table("EVENTS OF", "STATE", "SEEN", "LOOKS", "COALESCED", "DROPPED", "NOT WATCHED")
+    for one in found:
+        state = Text("watched", "green") if one["open"] else Text("missing", "yellow")
+        counts = [str(one[name]) for name in ("events", "looks", "coalesced", "dropped")]
+        why = one["why"] or "; ".join(f"{wake}: {why}" for wake, why in one.get("left_out", {}).items())
+        table.add_row(Text(one["name"]), state, *counts, Text(why))
+    return table
+
+
+def _costs(answer: Mapping[str, Any]) -> str:
+    """What the agent costs its node, in one line."""
+    counters, helpers = answer["counters"], answer.get("helpers", {})
+    said = [f"agent: {counters['rss_bytes'] / (1 << 20):.0f} MB"]
+    if "cpu_percent" in counters:
+        minutes = counters["rates_over_s"] / 60
+        said += [f"{counters['cpu_percent']:.2f} % of a core", f"{counters['wakeups_per_s']:.1f} wake-ups/s"]
+        said[-1] += f" (over {minutes:.0f} min)"
+    if helpers:
+        said.append(f"{helpers['helpers']} helpers, {helpers['abandoned']} of them without an answer")
+    return ", ".join(said)
 
 
 def checks(results: Sequence[Mapping[str, Any]]) -> RenderableType:

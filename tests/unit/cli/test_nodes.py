@@ -90,6 +90,31 @@ def test_an_agent_tells_of_its_node_and_its_checks(refloat: Refloat, daemon: Dae
     assert "scratch   FAILED   2 ms   [not] mounted" in ended.out
 
 
+def test_an_agent_tells_what_wakes_its_checks_and_what_it_costs(refloat: Refloat, daemon: Daemon) -> None:
+    counts = {"events": 4711, "looks": 12, "coalesced": 4699, "dropped": 3}
+    mounts = {"name": "mounts", "open": True, "why": "", "watched": 2, "left_out": {}, **counts}
+    pressure = {**mounts, "name": "pressure", "open": False, "why": "No such file or directory"}
+    costs = {"rss_bytes": 40 << 20, "cpu_percent": 0.05, "wakeups_per_s": 0.4, "rates_over_s": 300.0}
+    answer = {
+        "node": "n1",
+        "report": GOOD["report"],
+        "slurm": GOOD["slurm"],
+        "permit": None,
+        "checks": [],
+        "events": [mounts, pressure],
+        "counters": costs,
+        "helpers": {"helpers": 3, "abandoned": 1},
+    }
+
+    ended = refloat("status", "--socket", daemon({"status": answers(answer)}).path)
+
+    assert ended.status == 0
+    assert "mounts      watched   4711   12      4699        3" in ended.out
+    assert "pressure    missing" in ended.out
+    assert "No such file or directory" in ended.out
+    assert "agent: 40 MB, 0.05 % of a core, 0.4 wake-ups/s (over 5 min), 3 helpers, 1 of them" in ended.out
+
+
 def test_on_a_compute_node_the_agent_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "AGENT", tmp_path / "agent.sock")
     monkeypatch.setattr(asking, "COORDINATOR", tmp_path / "coordinator.sock")

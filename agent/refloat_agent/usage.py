@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent itself costs its node: CPU, memory, and how often it was woken."""
+
+import os
+import resource
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import psutil
+
+WINDOW_S: Final = 300.0
+_EVERY_S: Final = 30.0
+
+
+class Spent(NamedTuple):
+    """What was spent up to a moment."""
+
+    at_s: float
+    cpu_s: float
+    wakeups: int
+
+
+def spent(at_s: float) -> Spent:
+    """Ask the kernel. A wake-up is what it counts as a voluntary switch: some thread of ours had waited."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Spent(at_s, used.ru_utime + used.ru_stime, used.ru_nvcsw)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Usage of this process since it began, and by the second over the last minutes."""
+
+    clock: Callable[[], float]
+    spent: Callable[[float], Spent] = spent
+    _noted: deque[Spent] = field(default_factory=deque)
+
+    def note(self) -> None:
+        """Remember what was spent by now; for the rates. May be called as often as one likes."""
+        now_s = self.clock()
+        if not self._noted or now_s - self._noted[-1].at_s >= _EVERY_S:
+            self._noted.append(self.spent(now_s))
+        while now_s - self._noted[0].at_s > WINDOW_S and len(self._noted) > 1:
+            self._noted.popleft()
+
+    def as_dict(self) -> dict[str, float | int]:
+        """What status says; the keys are part of the command line's promise."""
+        self.note()
+        now, then = self.spent(self.clock()), self._noted[0]
+        for_s = max(1e-3, now.at_s - then.at_s)
+        process = psutil.Process(os.getpid())
+        return {
+            "cpu_s": round(now.cpu_s, 3),
+            "cpu_percent": round(100 * (now.cpu_s - then.cpu_s) / for_s, 3),
+            "wakeups_per_s": round((now.wakeups - then.wakeups) / for_s, 3),
+            "rates_over_s": round(for_s, 1),
+            "rss_bytes": process.memory_info().rss,
+            "threads": process.num_threads(),
+        }
