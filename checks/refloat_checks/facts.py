@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from refloat_checks import proc
 from refloat_checks.probes import Examination, FileStat, ProbePool, Usage
 from refloat_checks.proc import Link, Mount, Process, Roots
+from refloat_checks.process_titles import TitleReader, most_kept
 from refloat_contract.errors import Transient
 
 T = TypeVar("T")
@@ -96,9 +97,10 @@ class Threads:
 class Facts:
     """What checks look at. One instance is one pass; nothing in it is read twice, and nothing blocks the loop."""
 
-    def __init__(self, roots: Roots, probes: ProbePool, threads: Threads) -> None:
+    def __init__(self, roots: Roots, probes: ProbePool, threads: Threads, titles: TitleReader | None = None) -> None:
         self.roots = roots
         self.probes = probes
+        self.titles = titles or TitleReader(roots)
         self.asked: frozenset[str] | None = None
         """The checks that this pass was made for; None: all that there are."""
         self._threads = threads
@@ -204,4 +206,5 @@ class Facts:
 def source(roots: Roots, probes: ProbePool) -> Callable[[], Facts]:
     """Give what makes the facts of each next pass from the same roots and helpers."""
     threads = Threads()
-    return lambda: Facts(roots, probes, threads)
+    titles = TitleReader(roots, most_kept())
+    return lambda: Facts(roots, probes, threads, titles)

@@ -5,32 +5,16 @@ import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
+from refloat_checks.process_titles import Title, TitleReader
 
-_TITLE_BYTES: Final = 4096
-_READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
 _STAT_BYTES: Final = 4096
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 _PERMILLE: Final = 1000
-
-
-class Title(NamedTuple):
-    """A process and its title, with one blank between words; kernel threads and zombies have their name in brackets.
-
-    A bare tuple, because a node has thousands of them and looks at them every minute.
-    """
-
-    pid: int
-    title: str
-
-    @property
-    def word(self) -> str:
-        """The first word."""
-        return self.title.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +38,6 @@ class ProcessUse:
         return self.title.partition(" ")[0]
 
 
-def title_of(data: bytes) -> str:
-    """Make a title of what `/proc/PID/cmdline` holds."""
-    text = data.replace(b"\0", b" ").decode("utf-8", "surrogateescape").strip()
-    return " ".join(text.split()) if "  " in text or "\n" in text or "\t" in text else text
-
-
-def read_titles(roots: Roots) -> tuple[Title, ...]:
-    """Read all titles but our own; processes that end meanwhile are left out."""
-    own = os.getpid()
-    proc = f"{roots.proc}/"
-    found = []
-    for name in os.listdir(proc):  # noqa: PTH208 - names alone are wanted
-        if not name.isdigit() or (pid := int(name)) == own:
-            continue
-        try:
-            title = title_of(_read(f"{proc}{name}/cmdline"))
-            if not title:
-                title = f"[{title_of(_read(f'{proc}{name}/comm'))}]"
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended between the listing and the reading
-        found.append(Title(pid, title))
-    return tuple(found)
-
-
-def _read(path: str) -> bytes:
-    place = os.open(path, _READ_ONLY)
-    try:
-        return os.read(place, _TITLE_BYTES)
-    finally:
-        os.close(place)
-
-
 def _read_at(table: int, name: str, cap: int) -> bytes:
     place = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=table)
     try:
@@ -100,7 +52,7 @@ def read_uses(roots: Roots, ram_kb: int) -> tuple[ProcessUse, ...]:
     table = os.open(roots.proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = []
-        for title in read_titles(roots):
+        for title in TitleReader(roots).read():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 stat = _read_at(table, f"{title.pid}/stat", _STAT_BYTES).decode(errors="surrogateescape")
                 uid = _read_uid(table, str(title.pid))
@@ -166,7 +118,7 @@ def read_identities(roots: Roots, pids: Iterable[int]) -> dict[int, Identity]:
 
 async def titles(facts: Facts) -> tuple[Title, ...]:
     """Read the titles, once per pass."""
-    return await facts.read("process titles", lambda: read_titles(facts.roots))
+    return await facts.read("process titles", facts.titles.read)
 
 
 async def uses(facts: Facts, ram_kb: int) -> tuple[ProcessUse, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from refloat_checks import process_table
 from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
-from refloat_checks.process_table import Title
+from refloat_checks.process_titles import Title
 
 
 @dataclass(frozen=True, slots=True)

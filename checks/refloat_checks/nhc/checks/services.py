@@ -23,7 +23,7 @@ from refloat_checks.nhc.native import (
     not_fatal,
     passed,
 )
-from refloat_checks.process_table import Title
+from refloat_checks.process_titles import Title
 
 NAME: Final = "check_ps_service"
 _SERVICE: Final = "/sbin/service"

@@ -23,7 +23,8 @@ from refloat_checks.nhc.registry import find, names
 from refloat_checks.pings import Ping
 from refloat_checks.probes import Attributes, Examination, Usage
 from refloat_checks.proc import Link, Mount, Process
-from refloat_checks.process_table import Identity, ProcessUse, Title
+from refloat_checks.process_table import Identity, ProcessUse
+from refloat_checks.process_titles import Title
 from refloat_checks.sockets import Socket
 from refloat_contract.words import Status
 

@@ -15,7 +15,8 @@ from refloat_checks.nhc.checks.people import Ignored, Known, judge_users
 from refloat_checks.nhc.native import Kill, NhcOutcome, NhcRun, Renice, Shell
 from refloat_checks.nhc.registry import find
 from refloat_checks.proc import Roots
-from refloat_checks.process_table import ProcessUse, Title, parse_use, read_titles, title_of
+from refloat_checks.process_table import ProcessUse, parse_use
+from refloat_checks.process_titles import Title, TitleReader, title_of
 from refloat_contract.errors import Transient
 from refloat_contract.words import Status
 
@@ -50,7 +51,7 @@ def test_kernel_threads_have_brackets(roots: Roots, add_process: Callable[..., N
     (roots.proc / "9" / "comm").write_text("kswapd0\n")
     add_process(10, "bash", b"-bash\0")
 
-    assert set(read_titles(roots)) == {Title(9, "[kswapd0]"), Title(10, "-bash")}
+    assert set(TitleReader(roots).read()) == {Title(9, "[kswapd0]"), Title(10, "-bash")}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from refloat_checks.nhc.checks.owners import Owned
 from refloat_checks.nhc.checks.services import Service, candidates, judge, read_words
 from refloat_checks.nhc.native import AwaitExit, Command, Kill, NhcOutcome, Shell
-from refloat_checks.process_table import Identity, Title
+from refloat_checks.process_table import Identity
+from refloat_checks.process_titles import Title
 from refloat_contract.words import Status
 
 Ask = Callable[..., Awaitable[NhcOutcome]]

@@ -15,7 +15,8 @@ from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
 from refloat_checks.probes import Usage
 from refloat_checks.proc import Mount
-from refloat_checks.process_table import Identity, ProcessUse, Title
+from refloat_checks.process_table import Identity, ProcessUse
+from refloat_checks.process_titles import Title
 from refloat_checks.sockets import TABLES, Socket
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parents[1] / "nhc_check_vectors.json").read_text())
