@@ -12,6 +12,7 @@ from refloat_checks.nhc.lint_checks import Remark
 from refloat_checks.nhc.match import matches
 
 _SHORT: Final = re.compile(r"([^\[\]{},]*)\[(\d+)-(\d+)\]")
+_CHARACTERS: Final = re.compile(r"\[(?:\d+-\d\d+|\d\d+-\d+)\]")
 _DIE_APOSTROPHE: Final = re.compile(r"""\bdie\b[^|;&]*"[^"]*'[^"]*\"""")
 _QUOTED_RUN: Final = re.compile(r"""(['"])(?:(?!\1).)*?[ \t]{2,}(?:(?!\1).)*?\1""")
 
@@ -117,6 +118,10 @@ def _of_target(target: str) -> Iterator[tuple[int, Remark]]:
         yield error.column - 1, Remark(f"the target means nothing: {error.what}", nhc, doing, "a pattern that matches")
     if pattern.startswith("{"):
         yield from _short_ranges(target)
+    elif found := _CHARACTERS.search(pattern) if not pattern.startswith("/") else None:
+        nhc = f"takes {found[0]} for one character, so a longer number does not match"
+        column = target.index(found[0])
+        yield column, Remark(f"{found[0]} stands in a glob", nhc, "the same", "a range in braces: {n[01-10]}")
     elif not pattern.startswith("/") and ("," in pattern or " " in pattern):
         nhc = "takes it for one glob, which no host's name matches"
         yield 0, Remark("the target is a list without braces", nhc, "the same", "{n[01-10],login1}")

@@ -26,6 +26,8 @@ _IN_SIZES: Final = (
     "check_hw_mem",
 )
 _OF_FILESYSTEM: Final = ("check_fs_size", "check_fs_free", "check_fs_used", "check_fs_inodes", "check_fs_i")
+# What stands in /dev is a device, but for the filesystems that are mounted there.
+_MOUNT_POINT: Final = re.compile(r"/(?!dev/(?!shm|pts|mqueue|hugepages))")
 _NUMBERLIKE: Final = re.compile(r"[0-9][0-9.]*[A-Za-z%]*")
 _SIZE: Final = re.compile(r"[0-9]+(?:[kKmMgGtTpPeE]?[bB]?|%)")
 _IN_BYTES: Final = re.compile(r"[0-9]+[bB]")
@@ -102,9 +104,10 @@ def _of_check(name: str, arguments: Sequence[str], known: Collection[str], seen:
         yield Remark(f"{name} never calls die", nhc, "FAILED", f'{name} || die 1 "why"')
     if name.startswith(_IN_SIZES):
         yield from (remark for word in arguments for remark in _of_size(word))
-    if name.startswith(_OF_FILESYSTEM) and arguments and not arguments[0].startswith("/"):
+    if name.startswith(_OF_FILESYSTEM) and arguments and not _MOUNT_POINT.match(arguments[0]):
         what = f"{arguments[0]!r} is no mount point"
-        yield Remark(what, "passes, as for every name that is not mounted", "UNKNOWN", "an absolute path")
+        write = "the path that it is mounted on" if arguments[0].startswith("/") else "an absolute path"
+        yield Remark(what, "passes, as for every name that is not mounted", "UNKNOWN", write)
     yield from _of_patterns(arguments)
     yield from _of_known_traps(name, arguments, seen)
 
