@@ -2,10 +2,9 @@
 """The one runner of checks: deadline, concurrency, output cap, duration, and UNKNOWN for all that goes wrong."""
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import structlog
@@ -67,7 +66,7 @@ class Runner:
         places = asyncio.Semaphore(self._concurrency)
 
         async def look_at(spec: CheckSpec, look: Look) -> Result:
-            async with _place(places):
+            async with _Place(places):
                 result = await self._look(facts, spec, look)
             if on_result is not None:
                 on_result(result)
@@ -108,24 +107,27 @@ class Runner:
         return (spec for spec, _ in self._looks.values() if spec.when is not When.RESUME and spec.name not in done)
 
 
-@contextlib.asynccontextmanager
-async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
-    """Take a place, and give it up when patience ends: those who hang must not keep the others waiting."""
-    await places.acquire()
-    given_up = False
+class _Place:
+    """A place, given up when patience ends: those who hang must not keep the others waiting."""
 
-    def give_up() -> None:
-        nonlocal given_up
-        if not given_up:
-            given_up = True
-            places.release()
+    __slots__ = ("_given_up", "_places", "_timer")
 
-    timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_up)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        give_up()
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._given_up = False
+
+    async def __aenter__(self) -> None:
+        await self._places.acquire()
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._give_up)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if not self._given_up:
+            self._given_up = True
+            self._places.release()
 
 
 async def _guarded(facts: Facts, spec: CheckSpec, look: Look) -> Finding:
@@ -156,6 +158,8 @@ def _tidy(finding: Finding, spec: CheckSpec) -> Finding:
 def _line(text: str) -> str:
     # Messages carry process titles, file names and what programs print: one line, printable, of bounded length.
     # Blanks within a line stay: those who read logs know NHC's two behind a check's name.
-    printable = "".join(character if character.isprintable() else "\n" for character in text[: 4 * MESSAGE_CAP])
+    printable = text[: 4 * MESSAGE_CAP]
+    if not printable.isprintable():
+        printable = "".join(character if character.isprintable() else "\n" for character in printable)
     line = " ".join(part for each in printable.split("\n") if (part := each.strip()))
     return line if len(line) <= MESSAGE_CAP else line[: MESSAGE_CAP - 1] + "…"

@@ -166,8 +166,27 @@ async def agent(conf: Path, runs: int) -> Figures:
         wall.append(time.perf_counter() - began)
         cpu.append(cpu_s(pool) - began_cpu)
     started = forks.count - before
+    syscalls = await traced_agent(runner, pool)
     await pool.aclose()
-    return {**figures(cpu, wall), "forks": started / runs, "syscalls": None}
+    return {**figures(cpu, wall), "forks": started / runs, "syscalls": syscalls}
+
+
+async def traced_agent(runner: Runner, pool: ProbePool, passes: int = 5) -> int | None:
+    """System calls of one pass in this process and its helpers by strace, where it is installed."""
+    if shutil.which("strace") is None:
+        return None
+    pids = [os.getpid(), *(helper.pid for helper in pool._all if helper.alive)]
+    with tempfile.NamedTemporaryFile("r") as out:
+        attached = [argument for pid in pids for argument in ("-p", str(pid))]
+        argv = ["strace", "-f", "-c", "-o", out.name, *attached]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE) as tracer:  # noqa: ASYNC220 - nothing else runs here
+            # It says once for each process that it is attached.
+            await asyncio.to_thread(lambda: [tracer.stderr.readline() for _ in pids] if tracer.stderr else None)
+            for _ in range(passes):
+                await runner.run()
+            tracer.terminate()
+        total = _TOTAL.search(out.read())
+    return round(int(total[1]) / passes) if total else None
 
 
 def must_be_good(results: Any) -> None:

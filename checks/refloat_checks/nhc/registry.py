@@ -2,6 +2,7 @@
 """Find NHC's checks by their names."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Final
 
@@ -32,6 +33,7 @@ _CHECKS: Final[Mapping[str, str]] = {
 _HOMES: Final = {f"check_{name}": module for module, listed in _CHECKS.items() for name in listed.split()}
 
 
+@cache
 def find(name: str) -> NativeCheck | None:
     """Find the native check of this name; None if NHC ships none of it."""
     if name not in _HOMES:
