@@ -38,6 +38,8 @@ class World:
     now_s: float = 100.0
     wall_s: float = 1_800_000_000.0
     boot: int = 1
+    soft: int = 0
+    goes_softly: bool = False
     base: str = "IDLE"
     drain: bool = False
     extra: frozenset[str] = frozenset()
@@ -62,10 +64,16 @@ class World:
     full_saves: frozenset[int] = frozenset()
     saves: int = 0
     going_down: bool = False
+    deaf_to: frozenset[Way] = frozenset()
+    """Ways to reboot that are accepted, and nothing happens."""
+    refuses: frozenset[Way] = frozenset()
+    """Ways to reboot that fail."""
     reboots: int = 0
     rebooted_for: list[str] = field(default_factory=list)
     resumes: int = 0
     commands_run: int = 0
+    command_fails: dict[str, int] = field(default_factory=dict)
+    """How often each program still fails."""
     coordinator: bool | None = False
     grants: bool = True
     leave: bool = False
@@ -78,6 +86,8 @@ class World:
     trace: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     saved: State | None = None
+    forgets: bool = False
+    """The journal does not outlive its agent, as on a disk that was wiped."""
     events: dict[str, Event] = field(default_factory=dict)
     spooled: list[Event] = field(default_factory=list)
     asked: dict[str, None] = field(default_factory=dict)
@@ -86,7 +96,7 @@ class World:
 
     @property
     def boot_id(self) -> str:
-        return f"{self.boot:08x}-0000-4000-8000-000000000000"
+        return f"{self.boot:08x}-0000-4000-8000-000000000000" + (f".{self.soft}" if self.soft else "")
 
     @property
     def busy(self) -> bool:
@@ -103,6 +113,7 @@ class World:
         self.trace.append(f"{self.boundaries} {name}")
         if self.boundaries in self.kills:
             self.trace.append("KILLED")
+            self.saved = None if self.forgets else self.saved
             raise Killed
 
     @contextmanager
@@ -142,17 +153,20 @@ class World:
     def power_cycle(self) -> None:
         """The machine goes down and comes up in a new boot."""
         self.harmless("power cycle")
-        self.boot += 1
+        if self.goes_softly:
+            self.soft += 1
+        else:
+            self.boot, self.soft = self.boot + 1, 0
         self.job_until_s = 0.0
         self.check_fails = self.fails_after_boot
         self.going_down = False
         self.mounted = False
         self.service = True
         self.checked_s = None
-        self.now_s = 20.0
-        self.registered_from_s = 34.0
+        self.now_s = self.now_s if self.goes_softly else 20.0
+        self.registered_from_s = self.now_s + 14.0
         self.wall_s += 60.0
-        if not self.drain:
+        if not self.drain and not self.goes_softly:
             self.base, self.reason, self.reason_user = "DOWN", "Node unexpectedly rebooted", "slurm"
         if self.stateless:
             self.saved, self.spooled = None, []
@@ -233,7 +247,16 @@ class FakeSlurm:
 
 
 def is_ours(reason: str) -> bool:
-    words = ("reboot", "gpfs-restart", "refloat:", "refloat-hold:", "Node unexpectedly rebooted")
+    words = (
+        "reboot",
+        "gpfs-restart",
+        "firmware",
+        "flashing",
+        "soft",
+        "refloat:",
+        "refloat-hold:",
+        "Node unexpectedly rebooted",
+    )
     return reason.startswith(words)
 
 
@@ -252,7 +275,7 @@ class FakeMounts:
                 raise Refused("mount: no such device")
             self.world.mounted = True
 
-    async def unmount(self, cycle: str, *, reboots: bool) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool, still: Callable[[], bool]) -> None:
         with self.world.act("unmount"):
             self.world.harmless("unmount")
             self.world.mounted = False
@@ -288,6 +311,10 @@ class FakePower:
     async def reboot(self, way: Way) -> None:
         with self.world.act("reboot" if way is Way.SYSTEMD else f"reboot ({way})"):
             self.world.harmless("reboot")
+            if way in self.world.refuses:
+                raise Refused(f"Call to Reboot failed ({way})")
+            if way in self.world.deaf_to:
+                return
             if self.world.mounted:
                 self.world.violations.append("rebooted with storage mounted")
             if not self.world.going_down:
@@ -300,6 +327,7 @@ class FakePower:
                 else:
                     self.world.rebooted_for.append(cycle[1])
             self.world.going_down = True
+            self.world.goes_softly = way is Way.SOFT
 
 
 @dataclass
@@ -320,7 +348,12 @@ class FakeCommands:
     async def run(self, argvs: Sequence[Argv], deadline_s: float, *, keep_going: bool) -> None:
         with self.world.act(" ".join(argvs[0])):
             self.world.harmless("commands")
+            if not (self.world.base == "DOWN" and self.world.drain and "refloat=" in self.world.reason):
+                self.world.violations.append(f"{argvs[0]} was run although Slurm shows {self.world.reason!r}")
             self.world.commands_run += 1
+            if self.world.command_fails.get(argvs[0][0], 0):
+                self.world.command_fails[argvs[0][0]] -= 1
+                raise Refused(f"{argvs[0][0]}: exit status 1")
 
 
 @dataclass

@@ -98,11 +98,17 @@ def _note_checks(state: State, seen: Observation, policy: Policy) -> State:
     for failure in seen.health.failing:
         if failure.check not in before:
             text = f"{failure.check}: {failure.message}"
-            state = record.note(state, seen, policy, EventKind.CHECK_FAILED, "Check failed", text, check=failure.check)
+            state = _note_check(state, seen, policy, EventKind.CHECK_FAILED, failure.check, text)
     for check in sorted(before - now):
         text = dismissed.get(check, check)
-        state = record.note(state, seen, policy, EventKind.CHECK_PASSED, "Check passed", text, check=check)
+        state = _note_check(state, seen, policy, EventKind.CHECK_PASSED, check, text)
     return replace(state, failing=seen.health.failing)
+
+
+def _note_check(state: State, seen: Observation, policy: Policy, kind: EventKind, check: str, text: str) -> State:
+    title = "Check failed" if kind is EventKind.CHECK_FAILED else "Check passed"
+    measures = seen.health.measures.get(check, {})
+    return record.note(state, seen, policy, kind, title, text, check=check, measures=measures)
 
 
 def _restore(state: State, seen: Observation, policy: Policy) -> tuple[State, tuple[Action, ...], str]:
@@ -210,7 +216,7 @@ def _place(recipe: Recipe, progress: reasons.Progress, boot_id: str) -> tuple[in
         return recipe.returns_at, -1
     at = recipe.reboot_at
     reached = progress.step - 1 if progress.step else (-1 if at is None else at)
-    if at is not None and reached >= at and has_rebooted(progress.boot, boot_id, recipe.steps[at].how):
+    if at is not None and not progress.step and has_rebooted(progress.boot, boot_id, recipe.steps[at].how):
         return at + 1, at
     # Still before the reboot, if there is one: all that is level is looked at again. Another boot may have undone what
     # commands had done, so there they are run again; the reboot is then this cycle's first.

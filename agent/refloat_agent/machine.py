@@ -255,7 +255,7 @@ def _committed(cycle: Cycle, recipe: Recipe, seen: Observation, policy: Policy) 
     reason = reasons.parse(seen.slurm.view.reason, policy.dialect)
     if not isinstance(reason, reasons.Progress) or reason.cycle != cycle.id:
         return False
-    here = (recipe.step_word(cycle.step), reasons.short_boot(seen.boot_id))
+    here = (recipe.step_word(cycle.step, cycle.part), reasons.short_boot(seen.boot_id))
     return (reason.step, reason.boot) == here and {"DOWN", "DRAIN"} <= seen.slurm.view.flags
 
 
@@ -267,7 +267,7 @@ def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
         word,
         cycle=cycle.id,
         boot_id=seen.boot_id,
-        step=policy.recipes[cycle.recipe].step_word(cycle.step),
+        step=policy.recipes[cycle.recipe].step_word(cycle.step, cycle.part),
         image=cycle.image,
         wave=cycle.wave,
         prior=cycle.prior,
@@ -364,7 +364,8 @@ def _asked(cycle: Cycle, seen: Observation, policy: Policy, action: Reboot, erro
 def _climb(state: State, cycle: Cycle, seen: Observation, policy: Policy, why: str) -> Decision:
     way = policy.ladder[cycle.rung].way
     message = f"{why}; rebooting by {way} after {seen.now_s - cycle.rung_s:.0f} s"
-    cycle = replace(cycle, rung=cycle.rung + 1, rung_s=seen.now_s)
+    # Its time begins when it is tried: it may have to wait until the node is proven empty again.
+    cycle = replace(cycle, rung=cycle.rung + 1, rung_s=0.0)
     state = replace(state, cycle=cycle)
     state = record.note(state, seen, policy, EventKind.REBOOT_FORCED, f"Reboot forced: {way}", message)
     return Decision(state, (), message)

@@ -148,13 +148,17 @@ class Recipe:
         """The first step of the way back: from here on nothing is done to the node that an empty one must bear."""
         return 1 + max(number for number, step in enumerate(self.steps[:-1]) if step.kind in UNSAFE_KINDS)
 
-    def step_word(self, number: int) -> int:
+    def step_word(self, number: int, part: Part) -> int:
         """What ``step=`` in the reason says at a step, counted from 1; 0 (not written) where the rest says it all.
 
-        That is so at the reboot, whose ``boot=`` tells whether it has happened, and in a recipe that commits once.
+        That is so once the reboot itself may have been asked for, whose ``boot=`` tells whether it has happened, and in
+        a recipe that commits once.
         """
-        once = sum(step.commits for step in self.steps) == 1
-        return 0 if once or self.steps[number].kind is StepKind.REBOOT else number + 1
+        step = self.steps[number]
+        if step.kind is StepKind.REBOOT and part is Part.MAIN:
+            return 0
+        commits = sum(each.commits for each in self.steps)
+        return 0 if commits == 1 and step.kind is not StepKind.REBOOT else number + 1
 
     def find(self, phase: Phase) -> int | None:
         """The first step of a phase."""

@@ -15,19 +15,46 @@ import structlog
 from refloat_agent.journal import Journal
 from refloat_agent.loop import Loop
 from refloat_agent.performer import Effects, Performer
-from refloat_agent.recipes import Recipe, short_form
+from refloat_agent.recipes import OnFailure, Recipe, Step, StepKind, Way, short_form
 from refloat_agent.state import Policy
+from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
 from refloat_contract.words import Phase
 
+HOOK = (("site-hook",),)
 RECIPES = MappingProxyType(
     {
         "reboot": Recipe("reboot", short_form(reboot=True)),
         "reconfigure": Recipe("reconfigure", short_form(run=(("apply-config",),))),
+        "firmware": Recipe(
+            "firmware",
+            (
+                Step(StepKind.STOP),
+                Step(StepKind.UNMOUNT, pre=HOOK),
+                Step(StepKind.RUN, argv=(("fwupdate", "--apply"),), deadline_s=30.0, retries=2),
+                Step(StepKind.RUN, argv=(("fwlog",),), retries=1, on_failure=OnFailure.SKIP, post=HOOK),
+                Step(StepKind.REBOOT, pre=HOOK),
+                Step(StepKind.RUN, argv=(("fwupdate", "--verify"),)),
+                Step(StepKind.MOUNT, post=HOOK),
+                Step(StepKind.START),
+                Step(StepKind.CHECK, pre=HOOK),
+                Step(StepKind.RESUME, pre=HOOK),
+            ),
+        ),
+        "soft": Recipe(
+            "soft",
+            (
+                Step(StepKind.STOP),
+                Step(StepKind.UNMOUNT),
+                Step(StepKind.REBOOT, how=Way.SOFT),
+                *(Step(kind) for kind in (StepKind.MOUNT, StepKind.START, StepKind.CHECK, StepKind.RESUME)),
+            ),
+        ),
     }
 )
 POLICY = Policy(
     node="n1",
     recipes=RECIPES,
+    dialect=Dialect((*DEFAULT_WORDS, Word("firmware", "flashing", "firmware"), Word("soft", "softening", "soft"))),
     poll_s=5.0,
     retry_s=1.0,
     deadlines_s=MappingProxyType(

@@ -32,11 +32,12 @@ def _assert_right(world: fakes.World, *, reboots: int) -> None:
 
 
 RECIPES = [("reboot image=compute-1", 1), ("gpfs-restart", 0)]
+STEPS = [("firmware image=compute-1 wave=w1", 1), ("soft", 1)]
 DISKS = [pytest.param(True, id="stateless"), pytest.param(False, id="stateful")]
 
 
 @pytest.mark.parametrize("stateless", DISKS)
-@pytest.mark.parametrize(("reason", "reboots"), RECIPES)
+@pytest.mark.parametrize(("reason", "reboots"), RECIPES + STEPS)
 def test_a_cycle_that_nobody_kills_ends_right(reason: str, reboots: int, *, stateless: bool) -> None:
     world = _run(frozenset(), stateless=stateless, reason=reason)
 
@@ -55,3 +56,33 @@ def test_killed_at_every_point_and_every_pair_of_points_it_ends_right(
 
     for kills in campaign:
         _assert_right(_run(kills, stateless=stateless, reason=reason), reboots=reboots)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("stateless", DISKS)
+@pytest.mark.parametrize(("reason", "reboots"), STEPS)
+def test_a_recipe_of_steps_ends_right_killed_at_every_point_and_again_soon(
+    reason: str, reboots: int, *, stateless: bool
+) -> None:
+    points = range(1, _run(frozenset(), stateless=stateless, reason=reason).boundaries + 1)
+    # Every pair would take minutes: after the first kill the second comes where the same step begins anew.
+    campaign = [frozenset({one}) for one in points] + [
+        frozenset({one, one + gap}) for one in points for gap in range(1, 8)
+    ]
+
+    for kills in campaign:
+        _assert_right(_run(kills, stateless=stateless, reason=reason), reboots=reboots)
+
+
+@pytest.mark.parametrize("stateless", DISKS)
+def test_a_journal_that_is_lost_at_any_point_before_the_reboot_costs_no_second_reboot(*, stateless: bool) -> None:
+    points = range(1, _run(frozenset(), stateless=stateless, reason="firmware").boundaries + 1)
+
+    for point in points:
+        world = fakes.World(kills=frozenset({point}), stateless=stateless, job_until_s=104.0, forgets=True)
+        world.admin(drain=True, reason="firmware")
+        world.queued = True
+        assert live(world, _back_and_used), world.trace
+        # What was still to be told of this boot is lost with the journal, and nothing else.
+        assert (world.violations, world.reboots, world.resumes) == ([], 1, 1), world.trace
+        assert world.mounted

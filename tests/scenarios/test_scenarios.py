@@ -17,11 +17,13 @@ from harness import POLICY, live
 from refloat_agent import performer
 from refloat_agent.loop import Loop
 from refloat_agent.observation import Observation
+from refloat_agent.recipes import Rung, Way
 from refloat_agent.state import Policy
 from refloat_contract.words import Phase
 from refloat_slurm import states
 
 COORDINATED = replace(POLICY, has_coordinator=True)
+LADDER = replace(POLICY, ladder=(Rung(Way.FORCE, 30.0), Rung(Way.FORCE_FORCE, 20.0)), max_attempts=2)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,17 @@ SCENARIOS = {
             (20.0, "alice: state=resume", {"drain": False, "reason": ""}),
         ),
     ),
+    "firmware": Scenario(
+        ((3.0, "alice: state=drain reason='firmware: BIOS 2.4'", _drain("firmware: BIOS 2.4")),),
+        {"command_fails": {"fwlog": 5}},
+    ),
+    "reboot-ladder": Scenario(
+        ((3.0, "alice: state=drain reason=reboot", _drain("reboot")),),
+        {"deaf_to": frozenset({Way.SYSTEMD}), "refuses": frozenset({Way.FORCE})},
+        LADDER,
+        seconds=110.0,
+    ),
+    "soft-reboot": Scenario(((3.0, "alice: state=drain reason=soft", _drain("soft")),)),
     "permit-denied-then-granted": Scenario(
         (
             (3.0, "alice: state=drain reason=reboot", _drain("reboot")),
