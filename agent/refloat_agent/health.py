@@ -143,6 +143,7 @@ def judge(tracks: Tracks, gates: Sequence[Gate]) -> HealthFacts:
         oldest_s=min((t.result.at_s for t in looked), default=FOREVER_S) if len(looked) == len(asked) else None,
         raw_failing=_longest_first(raw),
         warning=_believed_failing(tracks, [gate for gate in gates if not gate.gates]),
+        measures={check: track.result.finding.measures for check, track in tracks.items()},
     )
 
 

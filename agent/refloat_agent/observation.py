@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the loop sees before it decides. None always means "not looked at, or could not be told": never "nothing"."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from refloat_agent.actions import Action
@@ -65,6 +66,8 @@ class HealthFacts:
     """What failed at the latest look, undamped: damping may keep a node in service, it never puts one back."""
     warning: tuple[Failure, ...] = ()
     """What fails, but is only reported."""
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What each check measured at its latest look; units in the names."""
     dismissed: tuple[Failure, ...] = ()
     """The checks whose failure an administrator took away, each with how, and who it was."""
 

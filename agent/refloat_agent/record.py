@@ -5,7 +5,10 @@ Events wait in the state's outbox and are saved with it, in one write: a crash b
 nothing, and telling twice is seen by the id.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from refloat_agent.observation import Observation
 from refloat_agent.state import Policy, State
@@ -24,6 +27,7 @@ def note(
     *,
     duration_s: float | None = None,
     check: str = "",
+    measures: Mapping[str, float] = MappingProxyType({}),
 ) -> State:
     """The state with one more event to tell."""
     cycle = state.cycle
@@ -44,6 +48,7 @@ def note(
         wave=cycle.wave if cycle else "",
         check=check,
         duration_s=duration_s,
+        measures={name: value for name, value in measures.items() if math.isfinite(value)},
         boot_id=state.boot_id,
     )
     return replace(state, seq=state.seq + 1, last_ns=at_ns, outbox=(*state.outbox, event))

@@ -115,6 +115,7 @@ class Event(Message):
     wave: str = ""
     check: str = ""
     duration_s: float | None = None
+    measures: dict[str, float] = Field(default_factory=dict, description="what the check measured; units in the names")
     boot_id: str = ""
 
 

@@ -73,6 +73,9 @@ def line(event: Event, measurement: str) -> str:
         # Line protocol separates points by newlines; not every release takes one inside a field.
         point.field(name, one_line(value, _MAX_TEXT))
     point.field("duration_s", event.duration_s)
+    for name, measure in event.measures.items():
+        # Apart from the fields above, and a float always: a field keeps the type that it first had.
+        point.field(f"m_{one_line(name)}", float(measure))
     return str(point.time(event.at_ns).to_line_protocol())
 
 

@@ -313,3 +313,21 @@ def test_the_prior_reason_survives_a_stateless_reboot() -> None:
 
     assert cycle is not None
     assert cycle.prior == "kaputt: 'dimm' was: 3"
+
+
+def test_the_record_has_what_a_check_measured_when_it_failed_and_when_it_passed() -> None:
+    measures = {"labd": {"running": 0.0, "ratio": float("nan")}}
+    failed = _decide(_seen("IDLE", health=replace(SICK, measures=measures)))
+    passed = _decide(_seen("IDLE", health=replace(WELL, measures={"labd": {"running": 1.0}})), failed.state)
+
+    told = {event.kind: (event.check, event.measures) for event in passed.state.outbox}
+    assert told[EventKind.CHECK_FAILED] == ("labd", {"running": 0.0})
+    assert told[EventKind.CHECK_PASSED] == ("labd", {"running": 1.0})
+
+
+def test_the_record_says_who_took_a_failure_away() -> None:
+    failed = _decide(_seen("IDLE", health=SICK))
+    dismissed = (Failure(check="labd", message="cleared by alice"),)
+    passed = _decide(_seen("IDLE", health=replace(WELL, dismissed=dismissed)), failed.state)
+
+    assert passed.state.outbox[-1].message == "labd: cleared by alice"

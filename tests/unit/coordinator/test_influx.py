@@ -116,6 +116,12 @@ def test_a_line_is_what_the_papers_grafana_reads_and_more() -> None:
     )
 
 
+def test_what_a_check_measured_stands_in_fields_of_its_own() -> None:
+    told = event(EventKind.CHECK_FAILED).model_copy(update={"measures": {"load": 98, "duration_s": 0.5}})
+
+    assert "m_duration_s=0.5,m_load=98," in line(told, "slurm")
+
+
 async def test_1x_is_written_with_its_database_and_precision(influx: StubInflux) -> None:
     async with v1(influx.url, rp="week", username="u", password="p") as writer:  # noqa: S106 - no real one
         await writer.write(["a x=1 1", "b x=2 2"])
