@@ -40,6 +40,10 @@ LANES: Final[dict[type[Action], str]] = {
 }
 
 
+FRESH_S: Final = 5.0
+"""An action that waits long goes on only if a look within this time decided on it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """The adapters that actions are performed through."""
@@ -63,16 +67,26 @@ class Performer:
     _busy: dict[str, Action] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[ActionOutcome]] = field(default_factory=dict)
     _outcomes: list[ActionOutcome] = field(default_factory=list)
+    _wanted: dict[str, float] = field(default_factory=dict)
 
     def perform(self, wanted: Iterable[Action]) -> None:
         """Start every action whose lane is free."""
+        # What is under way, and was decided once more by this look; a look that does not want it takes that back.
+        self._wanted = {}
         for action in wanted:
             lane = LANES[type(action)]
+            if self._busy.get(lane, action) == action:
+                self._wanted[lane] = asyncio.get_running_loop().time()
             if lane not in self._busy:
                 self._busy[lane] = action
                 task = self.tasks.create_task(self._run(action), name=f"action {lane}")
                 task.add_done_callback(functools.partial(self._ended, action))
                 self._tasks[lane] = task
+
+    def is_wanted(self, lane: str) -> bool:
+        """Whether the latest look wanted what is under way in a lane, and was no long time ago."""
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._wanted.get(lane, float("-inf")) < FRESH_S
 
     def stop_unsafe(self) -> None:
         """Break off what is only done to an empty node, for instance when an administrator gave it back to users."""
@@ -125,7 +139,9 @@ class Performer:
             case actions.StartServices():
                 return effects.services.start()
             case actions.Unmount(cycle, reboots):
-                return effects.mounts.unmount(cycle, reboots=reboots)
+                return effects.mounts.unmount(
+                    cycle, reboots=reboots, still=functools.partial(self.is_wanted, LANES[actions.Unmount])
+                )
             case actions.Mount():
                 return effects.mounts.mount()
             case actions.RunCommands(argvs, deadline_s, _, keep_going):

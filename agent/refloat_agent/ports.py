@@ -5,7 +5,7 @@ Adapters stand in `effects` (real) and in the demo (simulated). Each is idempote
 failure by raising a RefloatError, and knows nothing of phases.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from refloat_agent.observation import HealthFacts, PermitFacts, ServiceFacts, SlurmFacts, StepProcess, StorageFacts
@@ -62,8 +62,11 @@ class Mounts(Protocol):
         """Mount what is missing, in order."""
         ...
 
-    async def unmount(self, cycle: str, *, reboots: bool) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool, still: Callable[[], bool]) -> None:
         """Unmount what is mounted, in reverse order; returns when all is gone, or left as the configuration says.
+
+        It may wait long for what is busy. Before each thing that it does it asks whether that is ``still`` to be:
+        whether the latest look, too, proved the node empty.
 
         Raises GivenUp when something stayed busy and a human must look.
         """

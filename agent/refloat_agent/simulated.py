@@ -9,7 +9,7 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -139,7 +139,13 @@ class _SimulatedMounts:
             await asyncio.sleep(self.owner.mount_s)
             self.owner.mount(one.name)
 
-    async def unmount(self, cycle: str, *, reboots: bool) -> None:  # noqa: ARG002 - nothing is left behind here
+    async def unmount(
+        self,
+        cycle: str,  # noqa: ARG002 - nothing is left behind here, and nothing waited for
+        *,
+        reboots: bool,  # noqa: ARG002
+        still: Callable[[], bool],  # noqa: ARG002
+    ) -> None:
         for one in reversed(self.owner.storage):
             await asyncio.sleep(self.owner.mount_s)
             self.owner.unmount(one.name)

@@ -92,7 +92,7 @@ class NodeMounts:
             self._skipped.pop(one.name, None)
             await self._bring(one)
 
-    async def unmount(self, cycle: str, *, reboots: bool) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool, still: Callable[[], bool]) -> None:
         """Unmount what is mounted, in reverse order; what stays busy is dealt with as configured.
 
         Raises:
@@ -101,7 +101,7 @@ class NodeMounts:
         """
         for one in reversed(self.storage):
             try:
-                await self._release(one, cycle, reboots=reboots)
+                await self._release(one, cycle, reboots=reboots, still=still)
             finally:
                 self._notes.pop(one.name, None)
 
@@ -121,14 +121,18 @@ class NodeMounts:
                 raise Refused(f"{one.name}: {facts.why}")
             await asyncio.sleep(self.pace.again_s)
 
-    async def _release(self, one: Storage, cycle: str, *, reboots: bool) -> None:
+    async def _release(self, one: Storage, cycle: str, *, reboots: bool, still: Callable[[], bool]) -> None:
         budget, pause_s = Budget(one.unmount_s), self.pace.again_s
         while (await self._look(one)).mounted:
+            if not still():
+                # The node is not proven empty any more, and the machine knows why: nothing is done until it is again.
+                await asyncio.sleep(self.pace.again_s)
+                continue
             busy = await self._try(one, one.unmount_s if one.busy == "wait" else budget.left_s)
             if not busy or not (await self._look(one)).mounted:
                 continue
             self._note(one, busy)
-            if budget.is_spent and one.busy != "wait":
+            if budget.is_spent and one.busy != "wait" and still():
                 await self._give_way(one, busy, cycle, reboots=reboots)
                 return
             await asyncio.sleep(pause_s)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from fakes import FakeCommands, FakeHealth, FakeMounts, FakePower, FakeReporter, FakeServices, FakeSlurm, World
@@ -18,7 +19,7 @@ class SlowMounts(FakeMounts):
         self.go = asyncio.Event()
         self.begun = 0
 
-    async def unmount(self, cycle: str, *, reboots: bool) -> None:
+    async def unmount(self, cycle: str, *, reboots: bool, still: Callable[[], bool]) -> None:
         self.begun += 1
         await self.go.wait()
         raise Refused("umount: target is busy")
@@ -98,3 +99,21 @@ async def test_events_are_handed_over_before_the_reboot() -> None:
         _performer(world, FakeMounts(world), tasks).perform([actions.Reboot()])
 
     assert [line.partition(" ")[2] for line in world.trace] == ["flush", "before reboot", "after reboot"]
+
+
+async def test_what_is_under_way_is_wanted_only_as_long_as_every_look_decides_on_it_anew() -> None:
+    world = World()
+    async with asyncio.TaskGroup() as tasks:
+        mounts = SlowMounts(world)
+        performer = _performer(world, mounts, tasks)
+        performer.perform([actions.Unmount("c1")])
+        begun = performer.is_wanted("storage")
+        performer.perform([])
+        not_proven = performer.is_wanted("storage")
+        performer.perform([actions.Unmount("c1")])
+        again = performer.is_wanted("storage")
+        performer.perform([actions.Unmount("c2")])
+        other = performer.is_wanted("storage")
+        mounts.go.set()
+
+    assert (begun, not_proven, again, other) == (True, False, True, False)

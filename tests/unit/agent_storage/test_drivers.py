@@ -5,7 +5,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from storage_node import Node
+from storage_node import Node, proven
 
 from refloat_agent.effects.mounts import NodeMounts
 from refloat_agent.observation import StorageFacts
@@ -125,7 +125,7 @@ async def test_storage_is_mounted_and_proven_and_unmounted_and_gone(node: Node, 
     mounts = await mounted(node, driver)
     up = await facts(mounts)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
     down = await facts(mounts)
 
     assert (up.mounted, up.right) == (True, True), up.why
@@ -139,9 +139,9 @@ async def test_what_is_done_twice_is_done_once(node: Node, driver: str) -> None:
 
     await mounts.mount()
     calls_up = node.calls
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
     calls_down = node.calls
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
 
     assert calls_up == before
     assert node.calls == calls_down
@@ -152,7 +152,7 @@ async def test_busy_storage_is_held_with_the_names_of_those_who_use_it(node: Nod
     hold(node)
 
     with pytest.raises(GivenUp, match=r"^unmount /scratch busy: pid 991 python uid 1000 \(job 4711\)$"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     found = await facts(mounts)
     assert (found.mounted, found.note) == (True, "")
@@ -169,7 +169,7 @@ async def test_storage_that_lets_go_in_time_is_unmounted(node: Node, driver: str
         await asyncio.to_thread((node.place / "knobs/busy").unlink)
         return note
 
-    note, _ = await asyncio.gather(let_go(), mounts.unmount("c1", reboots=True))
+    note, _ = await asyncio.gather(let_go(), mounts.unmount("c1", reboots=True, still=proven))
 
     assert note == "unmount /scratch busy: pid 991 python uid 1000 (job 4711)"
     assert (node.points(), (await facts(mounts)).note) == ([], "")
@@ -181,7 +181,7 @@ async def test_a_missing_tool_proves_nothing_and_unmounts_nothing(node: Node, dr
         node.lose(tool)
 
     with pytest.raises(RefloatError, match=f"cannot run .*{TOOL[driver]}|mmgetstate"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert (await facts(mounts)).mounted
 
@@ -191,7 +191,7 @@ async def test_a_tool_that_hangs_is_ended_and_the_storage_counts_as_mounted(node
     node.knob(f"{TOOL[driver]}.hang", "stop" if TOOL[driver] == "systemctl" else "")
 
     with pytest.raises(RefloatError, match="did not end within"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert (await facts(mounts)).mounted
 
@@ -222,20 +222,45 @@ async def test_lazy_detaches_only_when_the_reboot_will_end_what_goes_on(node: No
     hold(node)
 
     with pytest.raises(GivenUp, match="pid 991"):
-        await mounts.unmount("c1", reboots=False)
+        await mounts.unmount("c1", reboots=False, still=proven)
     still = node.points()
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
 
     assert still == ["/scratch"]
     assert node.points() == []
     assert not (await facts(mounts)).mounted
 
 
+async def test_nothing_is_done_while_the_node_is_not_proven_empty_anew(node: Node, driver: str) -> None:
+    mounts = await mounted(node, driver)
+    before = node.calls
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await mounts.unmount("c1", reboots=True, still=lambda: False)
+
+    assert node.calls == before
+    assert (await facts(mounts)).mounted
+
+
+async def test_what_stays_busy_is_not_detached_once_the_node_is_not_proven_empty_anew(node: Node) -> None:
+    mounts = await mounted(node, "fstab", busy="lazy", unmount_deadline_s=0.01)
+    hold(node)
+    looks = iter([True, False])
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await mounts.unmount("c1", reboots=True, still=lambda: next(looks, False))
+
+    assert node.points() == ["/scratch"]
+    assert not any("--lazy" in call for call in node.calls)
+
+
 async def test_skip_leaves_it_mounted_for_this_cycle_alone(node: Node, driver: str) -> None:
     mounts = await mounted(node, driver, busy="skip")
     hold(node)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
 
     found = await facts(mounts)
     assert (found.mounted, found.skipped) == (True, "c1")
@@ -247,7 +272,7 @@ async def test_a_busy_automounted_filesystem_is_not_detached_with_its_automount(
     hold(node)
 
     with pytest.raises(GivenUp):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert not any("stop -- scratch.automount" in call for call in node.calls)
     assert node.points() == ["/scratch", "/scratch"]
@@ -269,7 +294,7 @@ async def test_gpfs_is_never_shut_down_beneath_another_mounted_filesystem(node: 
     await mounts.mount()
     calls = len(node.calls)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
 
     assert [call.split()[0] for call in node.calls[calls:]] == ["mmumount", "mmumount", "mmshutdown"]
 
@@ -277,7 +302,7 @@ async def test_gpfs_is_never_shut_down_beneath_another_mounted_filesystem(node: 
 async def test_gpfs_keeps_its_daemon_where_that_is_wanted(node: Node) -> None:
     mounts = await mounted(node, "gpfs", unload=False)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
 
     assert node.get("gpfs")["state"] == "active"
 
@@ -318,7 +343,7 @@ async def test_a_lustre_client_that_the_kernel_keeps_is_not_gone(node: Node) -> 
     (node.roots.sys / "fs/lustre/llite/scratch-ffff9a3b4c5d6000").mkdir(parents=True)
 
     with pytest.raises(GivenUp, match="/scratch is unmounted, but the kernel still has a Lustre client of scratch"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert (await facts(mounts)).mounted
 
@@ -328,7 +353,7 @@ async def test_modules_that_cannot_be_unloaded_yet_are_waited_for(node: Node) ->
     node.knob("lustre_rmmod.fail", "rmmod: ERROR: Module lustre is in use")
 
     with pytest.raises(GivenUp, match="/scratch is unmounted, but the module lustre is loaded"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert sum(call == "lustre_rmmod" for call in node.calls) > 1
 
@@ -338,7 +363,7 @@ async def test_a_module_in_use_is_not_gone(node: Node) -> None:
     node.knob("module.in_use")
 
     with pytest.raises(GivenUp, match="/scratch is unmounted, but the module beegfs is loaded"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
 
 async def test_beegfs_that_knows_no_server_is_not_right(node: Node) -> None:
@@ -361,7 +386,7 @@ async def test_an_earlier_unmount_that_hangs_is_named_and_no_other_is_started(no
         GivenUp,
         match="unmount /scratch hangs in the kernel: pid 4242 umount sleeps uninterruptibly in rpc_wait_bit_killable",
     ):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert node.calls == before
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from storage_node import proven
 
 from refloat_agent.effects.mounts import NodeMounts, Pace
 from refloat_agent.effects.storage.holders import HolderSearch
@@ -85,7 +86,7 @@ async def test_a_real_filesystem_is_mounted_written_to_and_unmounted(make: Make,
     (up,) = await mounts.state()
     left = await asyncio.to_thread(os.listdir, scratch)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
     (down,) = await mounts.state()
 
     assert (up.right, up.why, left) == (True, f"{scratch} is mounted from scratch0 (tmpfs)", [])
@@ -109,7 +110,7 @@ async def test_a_real_process_keeps_it_and_is_named(make: Make, scratch: Path, h
     pid = await asyncio.to_thread(holder)
 
     with pytest.raises(GivenUp, match=rf"^unmount {scratch} busy: pid {pid} python\S* uid 0$"):
-        await mounts.unmount("c1", reboots=True)
+        await mounts.unmount("c1", reboots=True, still=proven)
 
     assert await asyncio.to_thread(os.path.ismount, scratch)
 
@@ -121,7 +122,7 @@ async def test_lazy_takes_it_from_sight_and_from_no_one_who_uses_it(
     await mounts.mount()
     pid = await asyncio.to_thread(holder)
 
-    await mounts.unmount("c1", reboots=True)
+    await mounts.unmount("c1", reboots=True, still=proven)
     (found,) = await mounts.state()
 
     assert (found.mounted, await asyncio.to_thread(os.path.ismount, scratch)) == (False, False)
