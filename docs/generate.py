@@ -16,6 +16,7 @@ from refloat_agent.config import REBOOT, AgentSettings
 from refloat_agent.recipes import PHASES, UNSAFE_KINDS, OnFailure, Step, StepKind, why_step_refused
 from refloat_agent.state import TRANSITIONS
 from refloat_checks import registry
+from refloat_checks.kernel_rules import RULES
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.forms import table
 from refloat_contract.words import Phase
@@ -67,6 +68,21 @@ def _keys(model: type[BaseModel], skip: Iterable[str] = ()) -> str:
             text = (field.description or "").replace("|", "\\|")
             rows.append(f"| `{name}` | {default.replace('`None`', '-')} | {text} |")
     return "\n".join(rows) + "\n"
+
+
+def kernel_log() -> str:
+    """The shipped rules of the kernel log."""
+    intro = (
+        "# Lines of the kernel log that are faults\n\nThe shipped rules of checks of type `kernel-log` (checks.md). "
+        "`drain`: fails the check; `warn`: is told in its message.\n\n"
+    )
+    rows = ["| id | severity | ends with | means | pattern |", "| --- | --- | --- | --- | --- |"]
+    for rule in RULES:
+        ends = f"{rule.after_s:g} s without" if rule.clears == "time" else rule.clears
+        often = f" (more than {rule.more_than} in {rule.after_s:g} s)" if rule.more_than else ""
+        pattern = rule.pattern.replace("|", "\\|")
+        rows.append(f"| `{rule.id}` | {rule.severity} | {ends} | {rule.meaning}{often} | `{pattern}` |")
+    return _NOTE + intro + "\n".join(rows) + "\n"
 
 
 def state_machine() -> str:
@@ -128,6 +144,7 @@ def _between(text: str, marks: tuple[str, str], rows: list[str]) -> str:
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "checks.md": checks,
+    "kernel-log.md": kernel_log,
     "state-machine.md": state_machine,
     "nhc.md": nhc,
 }

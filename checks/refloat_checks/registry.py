@@ -75,6 +75,7 @@ _SHIPPED: Final[Mapping[str, tuple[str, str]]] = {
     "mcelog": ("mcelog", "McelogLimits"),
     "nvidia_tool": ("nvidia_tool", "NvidiaToolLimits"),
     "moab": ("moab", "MoabLimits"),
+    "kernel-log": ("kernel_log", "KernelLogLimits"),
     "dmesg": ("dmesg", "DmesgLimits"),
     "ping": ("ping", "PingLimits"),
 }
