@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -239,9 +239,10 @@ def follower(path: Path, rules: tuple[Rule, ...]) -> Follower:
     return _followers[key]
 
 
-def matters(record: bytes) -> bool:
-    """Whether a record may change what a check of this kind finds, so that it is to be looked at now."""
-    return any(needle in record for each in _followers.values() for needle in each.needles)
+def matters(records: Sequence[bytes]) -> bool:
+    """Whether one of these records may change what a check of this kind finds, so that it is to be looked at now."""
+    block = b"\n".join(records)
+    return any(needle in block for each in _followers.values() for needle in each.needles)
 
 
 def wakes(limits: KernelLogLimits) -> tuple[Wake, ...]:  # noqa: ARG001 - whatever the rules

@@ -236,4 +236,4 @@ async def test_the_kernel_s_own_log_is_read(facts: Facts) -> None:
 
     assert finding.status is Status.FAILED
     assert finding.message.startswith("it logs (boot, ")
-    assert kernel_log.matters(raw("anything"))
+    assert kernel_log.matters([raw("anything")])
