@@ -35,6 +35,7 @@ class Mounts:
     def __init__(self, text: str, device: str) -> None:
         self.ids: set[str] = set()
         self.points: list[tuple[str, bool]] = []
+        self.told: dict[str, bool] = {}
         for line in text.split("\n"):
             fields = line.split(" ", 5)
             if len(fields) == _FIELDS:
@@ -46,6 +47,12 @@ class Mounts:
 
     def holds(self, path: str) -> bool:
         """Tell, by its name alone, whether a path lies in the filesystem."""
+        if path not in self.told:
+            self.told[path] = self.top_of(path)
+        return self.told[path]
+
+    def top_of(self, path: str) -> bool:
+        """Find the mount on top of a path: whether it is the filesystem."""
         best, found = -1, False
         for point, is_it in self.points:
             if len(point) >= best and (path == point or path.startswith(point + "/")):
