@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from refloat_agent.config import AgentSettings
 from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation
+from refloat_agent.rehearsal import rehearse
 from refloat_checks.api import Profile
 from refloat_contract.errors import BadMessage, Refused, Transient
 from refloat_contract.messages import CycleInfo, NodeReport
@@ -61,6 +62,7 @@ class Desk:
         return {
             "status": self.status,
             "why": self.why,
+            "plan": self.plan,
             "checks": self.checks,
             "nhc": self.nhc,
             "profile": self.profile,
@@ -93,6 +95,10 @@ class Desk:
         if report and report.get("cycle"):
             lines.append(f"cycle {report['cycle']['id']}, recipe {report['cycle']['recipe']}")
         return {"sentence": sentence or f"nothing: the node is {phase}", "lines": lines}
+
+    async def plan(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What a recipe would do on this node now."""
+        return await rehearse(self._agent, str(arguments.get("recipe", "reboot")))
 
     async def checks(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """The checks' latest results; ``fresh`` runs them first."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from refloat_cli import check, config, nodes, wave
+from refloat_cli import check, config, cycle, nodes, wave
 from refloat_cli.demo.command import demo
 from refloat_cli.options import Json
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
@@ -27,6 +27,7 @@ app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.event
 app.command(epilog="Example: refloat demo --json")(demo)
 app.add_typer(check.app, name="check")
 app.add_typer(wave.app, name="wave")
+app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from refloat_agent.config import ENV_PREFIX, AgentSettings
+from refloat_agent.recipes import OnFailure, Step, StepKind, Way
 from refloat_contract.errors import Misconfigured
 from refloat_contract.words import Phase
 from refloat_service.settings import load
@@ -50,6 +51,31 @@ def test_a_recipe_that_runs_commands_becomes_phases(tmp_path: Path) -> None:
     assert (word.progress, word.recipe) == ("gpfs-restarting", "reconfigure")
 
 
+def test_a_recipe_of_steps_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    text = """
+        reboot_ladder = []
+        [recipes.firmware]
+        steps = [
+          { step = "unmount" },
+          { step = "run", argv = [["fwupdate", "--apply"]], deadline_s = 1800, retries = 2, on_failure = "continue" },
+          { step = "reboot", how = "soft-reboot", pre = [["sync"]], hook_deadline_s = 9 },
+          { step = "mount" }, { step = "check" }, { step = "resume" } ]
+        """
+    policy = _load(tmp_path, text).policy()
+    _, run, reboot, *_ = policy.recipes["firmware"].steps
+
+    assert policy.ladder == ()
+    assert run == Step(StepKind.RUN, (("fwupdate", "--apply"),), Way.SYSTEMD, 1800.0, 2, OnFailure.CONTINUE)
+    assert reboot == Step(StepKind.REBOOT, how=Way.SOFT, pre=(("sync",),), hook_deadline_s=9.0)
+
+
+def test_a_node_that_does_not_go_down_is_forced_in_time_by_default(tmp_path: Path) -> None:
+    policy = _load(tmp_path, "").policy()
+
+    assert [rung.way for rung in policy.ladder] == [Way.FORCE, Way.FORCE_FORCE, Way.SYSRQ]
+    assert sum(rung.after_s for rung in policy.ladder) < policy.deadlines_s[Phase.REBOOTING]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -72,6 +98,13 @@ def test_a_recipe_that_runs_commands_becomes_phases(tmp_path: Path) -> None:
         ('[[storage]]\nname = "s"\npath = "/s"\nmount = [["m"]]', "belong to driver"),
         ('[[storage]]\nname = "s"\npath = "/s"\n[[storage]]\nname = "s"\npath = "/t"', "share a name"),
         ('[[check]]\nkind = "mout"', "mount"),
+        ('[recipes.a]\nreboot = true\nsteps = [{ step = "resume" }]', "short form of steps"),
+        ('[recipes.a]\nsteps = [{ step = "rnu" }]', "run"),
+        ('[recipes.a]\nsteps = [{ step = "run", argv = [["x"]] }, { step = "resume" }]', "one step check"),
+        ('[recipes.a]\nsteps = [{ step = "check", on_failure = "skip" }]', "never resumed unproven"),
+        ('[recipes.a]\nsteps = [{ step = "unmount", on_failure = "continue" }]', "storage that stays busy"),
+        ('[recipes.a]\nsteps = [{ step = "reboot", how = "sysrq" }]', "soft-reboot"),
+        ('reboot_ladder = [{ way = "systemd", after_s = 5 }]', "force"),
     ],
 )
 def test_a_mistake_is_refused_with_a_sentence_that_names_it(tmp_path: Path, text: str, complaint: str) -> None:

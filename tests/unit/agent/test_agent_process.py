@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent as a process: started, told to stop, and given a bad configuration."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -83,3 +84,30 @@ def test_a_second_agent_says_that_one_is_running(tmp_path: Path) -> None:
 
     assert second.returncode == 78
     assert "already running" in second.stderr
+
+
+def test_a_dry_run_tells_what_a_cycle_would_do_and_does_nothing(tmp_path: Path) -> None:
+    config = _config(tmp_path, '[[storage]]\nname = "proc"\npath = "/proc"\n')
+    config.write_text('mode = "act"\n' + config.read_text())
+    with subprocess.Popen([AGENT, "--config", config], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        _until(process.stderr, "agent_started")
+        asked = [AGENT.with_name("refloat"), "cycle", "plan", "--socket", tmp_path / "agent.sock"]
+        planned = subprocess.run([*asked, "--json"], capture_output=True, text=True, timeout=40, check=False)
+        unknown = subprocess.run([*asked, "--recipe", "x"], capture_output=True, text=True, timeout=40, check=False)
+        process.terminate()
+        rest = process.stderr.read()
+
+    answer = json.loads(planned.stdout)
+    assert [step["step"] for step in answer["steps"]] == [
+        "stop",
+        "unmount",
+        "reboot",
+        "mount",
+        "start",
+        "check",
+        "resume",
+    ]
+    assert answer["steps"][1]["does"][0].startswith("proc: umount /proc")
+    assert (unknown.returncode, "no recipe 'x'" in unknown.stderr) == (1, True)
+    assert '"action"' not in rest
