@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,9 +33,9 @@ async def test_each_record_is_handed_over_and_what_matters_is_told(monkeypatch: 
     seen: list[bytes] = []
     told = Told(KernelLog())
 
-    def subscriber(each: bytes) -> bool:
-        seen.append(each)
-        return b"Hardware Error" in each
+    def subscriber(records: Sequence[bytes]) -> bool:
+        seen.extend(records)
+        return any(b"Hardware Error" in each for each in records)
 
     source = KernelLogSource(told.subscription, [lambda _: False, subscriber])
     monkeypatch.setattr(os, "read", Ring(record(1), record(2)).read)
@@ -59,11 +59,33 @@ async def test_records_that_were_overwritten_are_counted_and_wake_the_checks(mon
     assert told.wakes == [KernelLog()]
 
 
+async def test_what_was_lost_between_two_readings_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(KernelLog())
+    source = KernelLogSource(told.subscription, [lambda _: False])
+    for records in ([record(7), record(8)], [record(12)]):
+        monkeypatch.setattr(os, "read", Ring(*records).read)
+        source._batch(0)
+
+    assert told.counts.dropped == 3
+    assert told.counts.events == 3
+
+
+async def test_a_log_that_ends_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(KernelLog())
+    source = KernelLogSource(told.subscription, [bool])
+    monkeypatch.setattr(os, "read", Ring(record(1), b"", b"").read)
+    source._batch(0)
+    assert told.counts.events == 1
+
+    with pytest.raises(OSError, match="has ended"):
+        source._batch(0)
+
+
 async def test_opened_again_it_hands_over_no_record_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
 
-    def subscriber(each: bytes) -> bool:
-        seen.append(each)
+    def subscriber(records: Sequence[bytes]) -> bool:
+        seen.extend(records)
         return False
 
     source = KernelLogSource(Told(KernelLog()).subscription, [subscriber])
@@ -80,7 +102,7 @@ async def test_it_reads_this_kernels_log_from_its_beginning(serving: Serve) -> N
     except OSError as error:
         pytest.skip(f"/dev/kmsg cannot be read here: {error}")
     told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [lambda record: True])
+    source = KernelLogSource(told.subscription, [bool])
     async with serving(source):
         assert await told.next() == {KernelLog()}
         assert told.counts.events > 0
@@ -89,7 +111,7 @@ async def test_it_reads_this_kernels_log_from_its_beginning(serving: Serve) -> N
 async def test_a_line_that_the_kernel_logs_is_told_at_once(serving: Serve) -> None:
     mark = f"refloat test {os.getpid()}".encode()
     told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [lambda record: re.search(mark, record) is not None])
+    source = KernelLogSource(told.subscription, [lambda records: any(mark in each for each in records)])
     try:
         file = os.open("/dev/kmsg", os.O_WRONLY)
     except OSError as error:
@@ -103,4 +125,6 @@ async def test_a_line_that_the_kernel_logs_is_told_at_once(serving: Serve) -> No
 
 async def test_without_a_log_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await KernelLogSource(Told(KernelLog()).subscription, [], tmp_path / "kmsg").serve(lambda: None)
+        await KernelLogSource(
+            Told(KernelLog()).subscription, [], lambda: os.open(tmp_path / "kmsg", os.O_RDONLY)
+        ).serve(lambda: None)
