@@ -245,6 +245,7 @@ async def measure_one(node: Node, storm: str, place: Path) -> dict[str, Any]:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    node.wanted.pop("kernel log", None)
     counts = next(each for each in node.watch.state() if each["name"] == storm)
     return {
         "cpu_percent": percent,

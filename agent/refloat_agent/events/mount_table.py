@@ -25,6 +25,6 @@ class MountTableSource:
         finally:
             os.close(table)
 
-    def _changed(self) -> None:
-        self.subscription.counts.events += 1
+    def _changed(self, events: int) -> None:
+        self.subscription.counts.events += events
         self.subscription.tell_all()

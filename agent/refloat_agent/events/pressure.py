@@ -44,9 +44,9 @@ class PressureSource:
         told_s = -AGAIN_S
         clock = asyncio.get_running_loop().time
 
-        def pressed() -> None:
+        def pressed(events: int) -> None:
             nonlocal told_s
-            self.subscription.counts.events += 1
+            self.subscription.counts.events += events
             if clock() - told_s >= AGAIN_S:
                 told_s = clock()
                 self.subscription.tell(wake)

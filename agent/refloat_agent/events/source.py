@@ -83,18 +83,49 @@ async def whenever_readable(file: int, handle: Callable[[], None]) -> None:
         await asyncio.sleep(REST_S)
 
 
-async def whenever_urgent(file: int, opened: Callable[[], None], handle: Callable[[], None]) -> None:
-    """Call ``handle`` for each priority event of a file (POLLPRI, POLLERR), which no loop knows by itself.
+@dataclass(slots=True)
+class Rested:
+    """Passes on how many events there were: the first at once, those that come while it rests all together after it."""
+
+    handle: Callable[[int], None]
+    _waiting: int = 0
+    _rest: asyncio.TimerHandle | None = None
+
+    def event(self) -> None:
+        """Take one."""
+        self._waiting += 1
+        if self._rest is None:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        events, self._waiting = self._waiting, 0
+        self._rest = asyncio.get_running_loop().call_later(REST_S, self._rested)
+        self.handle(events)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self._waiting:
+            self._pass_on()
+
+    def stop(self) -> None:
+        """Pass nothing on any more."""
+        if self._rest is not None:
+            self._rest.cancel()
+
+
+async def whenever_urgent(file: int, opened: Callable[[], None], handle: Callable[[int], None]) -> None:
+    """Call ``handle`` with the number of priority events of a file (POLLPRI, POLLERR), which no loop knows by itself.
 
     The kernel tells each such event once, to whoever polls next. An epoll of ours turns it into something to read; it
     stays in the loop's from the beginning to the end, for to add it again would be such a poll, and lose what it told.
     """
-    loop = asyncio.get_running_loop()
+    loop, rested = asyncio.get_running_loop(), Rested(handle)
     with select.epoll() as poll:
         poll.register(file, select.EPOLLPRI | select.EPOLLERR)
-        loop.add_reader(poll.fileno(), handle)
+        loop.add_reader(poll.fileno(), rested.event)
         try:
             opened()
             await loop.create_future()
         finally:
             loop.remove_reader(poll.fileno())
+            rested.stop()

@@ -30,9 +30,9 @@ async def test_a_kernel_without_pressure_is_no_surprise(tmp_path: Path) -> None:
 async def test_pressure_that_lasts_is_told_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: Serve
 ) -> None:
-    handles: list[Callable[[], None]] = []
+    handles: list[Callable[[int], None]] = []
 
-    async def urgent(file: int, opened: Callable[[], None], handle: Callable[[], None]) -> None:
+    async def urgent(file: int, opened: Callable[[], None], handle: Callable[[int], None]) -> None:
         handles.append(handle)
         await asyncio.get_running_loop().create_future()
 
@@ -43,7 +43,7 @@ async def test_pressure_that_lasts_is_told_now_and_then(
     async with serving(PressureSource(told.subscription, tmp_path)):
         await asyncio.sleep(0)
         for _ in range(15):
-            handles[0]()
+            handles[0](1)
 
     assert told.wakes == [Pressure("io")]
     assert (told.counts.events, told.counts.coalesced) == (15, 14)
