@@ -47,6 +47,7 @@ def checks() -> str:
     intro = (
         "# Checks\n\nEach check is one `[[check]]` table in agent.toml. It finds OK, FAILED or UNKNOWN.\n"
         "UNKNOWN (it could not be looked at) never drains a node and never clears a drain.\n"
+        "It is looked at on its interval, and at once when something happens that wakes it, where its kind says so.\n"
     )
     parts = [
         intro,
@@ -56,8 +57,14 @@ def checks() -> str:
     ]
     for kind in registry.KINDS.values():
         doc = inspect.cleandoc(kind.limits.__doc__ or "")
-        parts.append(f'\n## type = "{kind.name}"\n\n{doc}\n\n{_keys(kind.limits)}')
+        parts.append(f'\n## type = "{kind.name}"\n\n{doc}\n\n{_woken(kind)}{_keys(kind.limits)}')
     return _NOTE + "\n".join(parts)
+
+
+def _woken(kind: registry.Kind) -> str:
+    """By what, as the docstring of its ``wakes`` says behind the colon."""
+    by = inspect.cleandoc(kind.wakes.__doc__ or "").partition(": ")[2]
+    return f"Woken by: {by}\n\n" if by else ""
 
 
 def _keys(model: type[BaseModel], skip: Iterable[str] = ()) -> str:
