@@ -52,6 +52,7 @@ MOUNT_CHECKS: Final = 10
 # As many patterns as a site's kernel log check has, in one expression.
 _FAULTS: Final = re.compile("|".join(f"(?:subsystem{n}: fault .* on .*)" for n in range(40)).encode())
 _DETACH: Final = 2
+_SNDBUFFORCE: Final = 32
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -134,9 +135,11 @@ def make_lines(place: Path) -> None:
     """Log ten thousand lines a second, the last of which is a fault."""
     log = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     log.connect(str(place / "kmsg"))
+    log.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, 1 << 24)
     last = 0
-    for last in paced(LINES_PER_S):
-        log.send(b"6,%d,%d,-;subsystem7: this is line %d of a driver that cannot stop\n" % (last, last, last))
+    for burst in paced(LINES_PER_S / 100):
+        for last in range(100 * burst, 100 * burst + 100):
+            log.send(b"6,%d,%d,-;subsystem7: this is line %d of a driver that cannot stop\n" % (last, last, last))
     log.send(b"3,%d,%d,-;subsystem7: fault 17 on lane 3\n" % (last + 1, last + 1))
 
 

@@ -3,12 +3,11 @@
 
 # ruff: noqa: PLC0415 - an agent pays for the sources that it uses
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from refloat_agent.events.kernel_log import KernelLogSource, Subscriber
 from refloat_agent.events.source import Source, Subscription
 from refloat_checks import wakes
 from refloat_checks.proc import Roots
@@ -79,6 +78,13 @@ def _units(subscription: Subscription[Any], _: Roots) -> Source:
     return UnitSource(subscription)
 
 
+def _kernel_log(subscription: Subscription[Any], _: Roots) -> Source:
+    from refloat_agent.events.kernel_log import KernelLogSource
+    from refloat_checks.kernel_log import matters
+
+    return KernelLogSource(subscription, (matters,))
+
+
 SOURCES: Final[Mapping[type[wakes.Wake], Offer]] = MappingProxyType(
     {
         wakes.MountTable: Offer("mounts", _mounts),
@@ -89,11 +95,7 @@ SOURCES: Final[Mapping[type[wakes.Wake], Offer]] = MappingProxyType(
         wakes.DeviceChange: Offer("devices", _devices),
         wakes.Pressure: Offer("pressure", _pressure),
         wakes.CgroupEmpty: Offer("cgroups", _cgroups),
+        wakes.KernelLog: Offer("kernel log", _kernel_log),
         wakes.ClockSet: Offer("clock", _clock),
     }
 )
-
-
-def kernel_log(subscribers: Sequence[Subscriber]) -> Offer:
-    """The kernel log, for these subscribers; what matters in it they alone can tell."""
-    return Offer("kernel log", lambda subscription, _: KernelLogSource(subscription, subscribers))

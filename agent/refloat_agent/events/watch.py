@@ -8,18 +8,17 @@ the while. When one comes (back), its checks are looked at, for nobody knows wha
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
-from refloat_agent.events.kernel_log import Subscriber
 from refloat_agent.events.pace import Pace
 from refloat_agent.events.source import Counts, Source, Subscription
-from refloat_agent.events.sources import SOURCES, Offer, kernel_log
+from refloat_agent.events.sources import SOURCES, Offer
 from refloat_checks.proc import Roots
-from refloat_checks.wakes import KernelLog, Wake
+from refloat_checks.wakes import Wake
 from refloat_contract.errors import RefloatError
 
 log = structlog.get_logger(__name__)
@@ -65,15 +64,12 @@ class Watch:
         roots: Roots | None = None,
         clock: Callable[[], float] = time.monotonic,
         offers: Mapping[type[Wake], Offer] | None = None,
-        subscribers: Sequence[Subscriber] = (),
     ) -> None:
-        """Make it; the subscribers are handed each record of the kernel log, if a check is woken by one."""
         self._look_now = look_now
         self._roots = roots or Roots()
         self._clock = clock
         # What a simulated machine's tables say, no kernel tells.
-        mine = {**SOURCES, KernelLog: kernel_log(subscribers)} if self._roots.is_running_system else {}
-        self._offers = mine if offers is None else offers
+        self._offers = offers if offers is not None else SOURCES if self._roots.is_running_system else {}
         self._pace = Pace()
         self._checks: dict[Wake, list[str]] = {}
         self._because: dict[str, set[str]] = {}

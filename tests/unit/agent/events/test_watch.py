@@ -3,14 +3,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from structlog.testing import capture_logs
 
 from refloat_agent.events import watch as watching
-from refloat_agent.events.source import Source, Subscription
-from refloat_agent.events.sources import Offer
+from refloat_agent.events.source import Counts, Source, Subscription
+from refloat_agent.events.sources import SOURCES, Offer
 from refloat_agent.events.watch import Watch
 from refloat_checks.proc import Roots
 from refloat_checks.wakes import LinkChange, MountTable, Wake
@@ -168,3 +168,11 @@ async def test_for_a_simulated_machine_no_kernel_is_asked(tmp_path: Path) -> Non
     watch.aim({"scratch": (MountTable(),)})
 
     assert watch.state() == []
+
+
+def test_each_wake_up_has_its_source() -> None:
+    told: Subscription[Any] = Subscription((), Counts(), lambda _: None, lambda _, __: None)
+
+    for kind in get_args(Wake):
+        assert SOURCES[kind].make(told, Roots()) is not None
+    assert len({offer.name for offer in SOURCES.values()}) == len(get_args(Wake))
