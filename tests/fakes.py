@@ -59,6 +59,8 @@ class World:
     fails_after_boot: str = ""
     mount_fails: int = 0
     image: str = "compute-1"
+    next_images: list[str] = field(default_factory=list)
+    """What the next boots come up with; then what was there last."""
     slurm_down: bool = False
     disk_full: bool = False
     full_saves: frozenset[int] = frozenset()
@@ -158,6 +160,7 @@ class World:
         else:
             self.boot, self.soft = self.boot + 1, 0
         self.job_until_s = 0.0
+        self.image = self.next_images.pop(0) if self.next_images else self.image
         self.check_fails = self.fails_after_boot
         self.going_down = False
         self.mounted = False
@@ -319,13 +322,15 @@ class FakePower:
                 self.world.violations.append("rebooted with storage mounted")
             if not self.world.going_down:
                 self.world.reboots += 1
+                # One reboot per cycle, and one for each try that the reason counts.
                 cycle = re.search(r"refloat=(\S+)", self.world.reason)
+                again = re.search(r" try=\d+", self.world.reason)
                 if cycle is None:
                     self.world.violations.append(f"rebooted although Slurm shows {self.world.reason!r}")
-                elif cycle[1] in self.world.rebooted_for:
-                    self.world.violations.append(f"rebooted twice for cycle {cycle[1]}")
+                elif (this := cycle[1] + (again[0] if again else "")) in self.world.rebooted_for:
+                    self.world.violations.append(f"rebooted twice for cycle {this}")
                 else:
-                    self.world.rebooted_for.append(cycle[1])
+                    self.world.rebooted_for.append(this)
             self.world.going_down = True
             self.world.goes_softly = way is Way.SOFT
 

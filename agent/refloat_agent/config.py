@@ -131,6 +131,12 @@ class RecipeSettings(Settings):
     steps: tuple[StepSettings, ...] = Field(
         default=(), description="The steps in order, instead of `reboot` and `run`."
     )
+    image_retries: int = Field(
+        default=0,
+        ge=0,
+        description="How often a node that came up with another image than the trigger's `image=` is rebooted once "
+        "more before the cycle is held.",
+    )
     starting: tuple[str, str] = Field(default=("Node service", "Starting"), description="Annotation: title, message.")
     ending: tuple[str, str] = Field(
         default=("Node service", "Host ready for production"), description="Annotation: title, message."
@@ -336,7 +342,7 @@ class AgentSettings(Settings):
     def policy(self) -> Policy:
         """What the machine decides by."""
         recipes = {
-            name: Recipe(name, recipe.all_steps(), recipe.starting, recipe.ending, recipe.tags)
+            name: Recipe(name, recipe.all_steps(), recipe.starting, recipe.ending, recipe.tags, recipe.image_retries)
             for name, recipe in self.all_recipes().items()
         }
         return Policy(

@@ -22,7 +22,8 @@ def ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None:
     """Why the cycle is no longer ours to run, judged by what Slurm shows; None while it is."""
     if "DRAIN" not in view.flags:
         return _without_drain(cycle, view)
-    if cycle.phase is Phase.RESUMING and cycle.prior and reasons.is_same(view.reason, cycle.prior):
+    gives_back = cycle.phase is Phase.RESUMING and cycle.part is Part.MAIN and bool(cycle.prior)
+    if gives_back and reasons.is_same(view.reason, cycle.prior):
         return None
     by = f" by {view.reason_user}" if view.reason_user else ""
     match reasons.parse(view.reason, policy.dialect):

@@ -197,6 +197,7 @@ def _adopt(state: State, seen: Observation, policy: Policy, view: NodeView, prog
         step=number,
         part=recipe.steps[number].first_part,
         committed=committed,
+        reboot_try=progress.reboot_try,
         announced=came_up or progress.boot != reasons.short_boot(seen.boot_id),
     )
     state = replace(state, cycle=cycle, prior="")

@@ -217,7 +217,7 @@ def _on_step(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> D
     """
     recipe, step = policy.recipes[cycle.recipe], step_of(cycle, policy)
     if (why := _wrong_image(cycle, recipe, seen)) is not None:
-        return hold(state, seen, policy, why)
+        return _boot_again(state, cycle, seen, policy, why)
     if may_harm(cycle, policy) and (why := unsafe(seen)) is not None:
         return wait(state, seen, policy, why)
     if step.kind is StepKind.RUN and cycle.step < cycle.committed:
@@ -239,6 +239,19 @@ def _wrong_image(cycle: Cycle, recipe: Recipe, seen: Observation) -> str | None:
     return f"booted image {seen.image or '(none named)'}, wanted {cycle.image}"
 
 
+def _boot_again(state: State, cycle: Cycle, seen: Observation, policy: Policy, why: str) -> Decision:
+    """Take all steps down again for another boot, if the recipe has one to spare; no command is run a second time."""
+    recipe = policy.recipes[cycle.recipe]
+    if cycle.reboot_try > recipe.image_retries:
+        after = f" after {cycle.reboot_try} reboots" if cycle.reboot_try > 1 else ""
+        return hold(state, seen, policy, f"{why}{after}")
+    message = f"{why}; rebooting again ({cycle.reboot_try} of {recipe.image_retries})"
+    state = record.note(state, seen, policy, EventKind.STEP_FAILED, "Wrong image", message)
+    state = enter_step(state, 0, recipe.steps[0], seen.now_s)
+    cycle = replace(cycle_of(state), reboot_try=cycle.reboot_try + 1, committed=recipe.reboot_at or 0, announced=False)
+    return Decision(replace(state, cycle=cycle), (), message)
+
+
 def _needs_commit(cycle: Cycle, step: Step) -> bool:
     return step.kind in {StepKind.RUN, StepKind.REBOOT} or cycle.part is not Part.MAIN
 
@@ -255,8 +268,8 @@ def _committed(cycle: Cycle, recipe: Recipe, seen: Observation, policy: Policy) 
     reason = reasons.parse(seen.slurm.view.reason, policy.dialect)
     if not isinstance(reason, reasons.Progress) or reason.cycle != cycle.id:
         return False
-    here = (recipe.step_word(cycle.step, cycle.part), reasons.short_boot(seen.boot_id))
-    return (reason.step, reason.boot) == here and {"DOWN", "DRAIN"} <= seen.slurm.view.flags
+    here = (recipe.step_word(cycle.step, cycle.part), reasons.short_boot(seen.boot_id), cycle.reboot_try)
+    return (reason.step, reason.boot, reason.reboot_try) == here and {"DOWN", "DRAIN"} <= seen.slurm.view.flags
 
 
 def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -268,6 +281,7 @@ def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
         cycle=cycle.id,
         boot_id=seen.boot_id,
         step=policy.recipes[cycle.recipe].step_word(cycle.step, cycle.part),
+        reboot_try=cycle.reboot_try,
         image=cycle.image,
         wave=cycle.wave,
         prior=cycle.prior,

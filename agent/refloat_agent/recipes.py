@@ -127,6 +127,8 @@ class Recipe:
     starting: tuple[str, str] = ("Rolling Reboot", "Rebooting for Updates")
     ending: tuple[str, str] = ("Rolling Reboot", "Host ready for production")
     tags: str = "slurm"
+    image_retries: int = 0
+    """How often the node is rebooted once more when it came up with another image than was asked for."""
 
     @property
     def reboot_at(self) -> int | None:

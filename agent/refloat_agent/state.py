@@ -87,6 +87,8 @@ class Cycle:
     """Which way to reboot is being tried: the recipe's own, then those of the ladder."""
     rung_s: float = 0.0
     """Since when."""
+    reboot_try: int = 1
+    """Which of its reboots for the right image this is; each is written into the reason before it is asked for."""
     setbacks: int = 0
     """How often a goal that had been reached was lost again."""
     announced: bool = False
@@ -106,6 +108,8 @@ def move(before: Cycle | None, after: Cycle | None) -> None:
     Raises:
         AssertionError: it may not be made.
     """
+    if before is not None and after is not None and _tries_again(before, after):
+        return
     source = before.phase if before else Phase.IN_SERVICE
     target = after.phase if after else Phase.IN_SERVICE
     if source is not target and target not in TRANSITIONS[source]:
@@ -116,6 +120,11 @@ def move(before: Cycle | None, after: Cycle | None) -> None:
     back = source is Phase.CHECKING and target is Phase.MOUNTING and after.step < before.step
     if known and after.step != before.step + 1 and not back:
         raise AssertionError(f"no move from step {before.step} ({source}) to step {after.step} ({target})")
+
+
+def _tries_again(before: Cycle, after: Cycle) -> bool:
+    """Whether a cycle begins anew, counted, because the node has booted a wrong image."""
+    return after.reboot_try == before.reboot_try + 1 and after.step == 0 and before.step > 0
 
 
 @dataclass(frozen=True, slots=True)

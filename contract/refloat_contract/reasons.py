@@ -6,7 +6,7 @@ word decides and what follows is tolerated. A reason means something only togeth
 may still show an old one.
 
     trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
-    progress   rebooting refloat=<cycle> boot=<old boot> step=<n> image=<wanted> wave=<id> was: <prior reason>
+    progress   rebooting refloat=<cycle> boot=<old boot> step=<n> try=<n> image=<wanted> wave=<id> was: <prior reason>
     hold       refloat-hold: <one sentence> refloat=<cycle>
     health     refloat: <check>: <message> (+2 more) (also NHC: ... where a site adopts NHC's drains)
 """
@@ -82,6 +82,7 @@ class Progress:
 
     ``prior`` is the reason of somebody else's drain that stood before the trigger, and is given back at the end.
     ``step`` counts the recipe's steps from 1: how far it is; 0 where nothing is said, as by earlier releases.
+    ``reboot_try`` counts the reboots for the right image from 1.
     """
 
     word: Word
@@ -91,6 +92,7 @@ class Progress:
     wave: str = ""
     prior: str = ""
     step: int = 0
+    reboot_try: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
                 options.get("wave", ""),
                 _without_suffix(prior),
                 _number(options.get("step", "")),
+                max(1, _number(options.get("try", ""))),
             )
     return Foreign(text)
 
@@ -201,14 +204,23 @@ def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
 
 
 def write_progress(
-    word: Word, *, cycle: str, boot_id: str, step: int = 0, image: str = "", wave: str = "", prior: str = ""
+    word: Word,
+    *,
+    cycle: str,
+    boot_id: str,
+    step: int = 0,
+    reboot_try: int = 1,
+    image: str = "",
+    wave: str = "",
+    prior: str = "",
 ) -> str:
     """The reason of a node that a cycle has taken out of service.
 
     A stateless node rebuilds its cycle from this line alone: its disk is gone after the reboot.
     """
-    step_word = str(step) if step else ""
-    line = _joined(word.progress, refloat=cycle, boot=short_boot(boot_id), step=step_word, image=image, wave=wave)
+    options = {"refloat": cycle, "boot": short_boot(boot_id), "step": str(step) if step else ""}
+    options |= {"try": str(reboot_try) if reboot_try > 1 else "", "image": image, "wave": wave}
+    line = _joined(word.progress, **options)
     return f"{line}{_PRIOR}{one_line(_without_suffix(prior))}" if prior else line
 
 

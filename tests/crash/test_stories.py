@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every story that may cross a cycle, killed once at every point of it; and proof that the watcher catches faults."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from refloat_contract.reasons import short_boot
 from refloat_contract.words import EventKind, Phase, Verdict
 
 COORDINATED = replace(POLICY, has_coordinator=True)
+AGAIN = replace(POLICY, recipes={**POLICY.recipes, "reboot": replace(POLICY.recipes["reboot"], image_retries=2)})
 DISKS = [pytest.param(True, id="stateless"), pytest.param(False, id="stateful")]
 Settled = Callable[[World, Loop], bool]
 Plan = tuple[tuple[float, Callable[[World], None]], ...]
@@ -76,6 +78,10 @@ STORIES = {
     "a mount never succeeds": Story({"mount_fails": 10_000}, settled=_held, resumes=0),
     "a check fails after the boot": Story({"fails_after_boot": "labd is not running"}, settled=_held, resumes=0),
     "the wrong image boots": Story({"image": "compute-2"}, settled=_held, resumes=0),
+    "the wrong image boots once": Story(
+        {"image": "compute-1", "next_images": ["compute-2", "compute-1"]}, policy=AGAIN, reboots=2
+    ),
+    "the wrong image boots each time": Story({"image": "compute-2"}, policy=AGAIN, settled=_held, reboots=3, resumes=0),
     "the first resume comes too early for Slurm": Story({"unlucky_resumes": 1}, resumes=2),
     "every resume is lost": Story({"unlucky_resumes": 10_000}, settled=_held, resumes=None),
     "a job is suspended on the node": Story({"suspended": True, "job_until_s": 112.0}),
@@ -100,7 +106,7 @@ STORIES = {
 
 
 def _run(story: Story, kills: frozenset[int], *, stateless: bool, plan: Plan = ()) -> World:
-    world = World(kills=kills, stateless=stateless, **{"job_until_s": 104.0, **story.world})
+    world = World(kills=kills, stateless=stateless, **{"job_until_s": 104.0, **copy.deepcopy(dict(story.world))})
     world.admin(drain=True, reason="reboot image=compute-1")
     world.plan = sorted([*story.plan, *plan], key=lambda each: each[0])
     ended = live(world, story.settled, policy=story.policy, lives=story.lives, ticks=1200)

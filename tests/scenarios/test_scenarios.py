@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fakes import World
-from harness import POLICY, live
+from harness import POLICY, RECIPES, live
 
 from refloat_agent import performer
 from refloat_agent.loop import Loop
@@ -93,6 +93,12 @@ SCENARIOS = {
         {"deaf_to": frozenset({Way.SYSTEMD}), "refuses": frozenset({Way.FORCE})},
         LADDER,
         seconds=110.0,
+    ),
+    "wrong-image-once": Scenario(
+        ((3.0, "alice: state=drain reason='reboot image=compute-1'", _drain("reboot image=compute-1")),),
+        {"next_images": ["compute-0", "compute-1"]},
+        replace(POLICY, recipes={**RECIPES, "reboot": replace(RECIPES["reboot"], image_retries=1)}),
+        seconds=90.0,
     ),
     "soft-reboot": Scenario(((3.0, "alice: state=drain reason=soft", _drain("soft")),)),
     "permit-denied-then-granted": Scenario(

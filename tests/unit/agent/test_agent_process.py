@@ -92,7 +92,7 @@ def test_a_dry_run_tells_what_a_cycle_would_do_and_does_nothing(tmp_path: Path) 
     with subprocess.Popen([AGENT, "--config", config], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         _until(process.stderr, "agent_started")
-        asked = [AGENT.with_name("refloat"), "cycle", "plan", "--socket", tmp_path / "agent.sock"]
+        asked: list[str | Path] = [AGENT.with_name("refloat"), "cycle", "plan", "--socket", tmp_path / "agent.sock"]
         planned = subprocess.run([*asked, "--json"], capture_output=True, text=True, timeout=40, check=False)
         unknown = subprocess.run([*asked, "--recipe", "x"], capture_output=True, text=True, timeout=40, check=False)
         process.terminate()

@@ -45,7 +45,7 @@ FIRMWARE = (
 )
 RECIPES = MappingProxyType(
     {
-        "reboot": Recipe("reboot", short_form(reboot=True)),
+        "reboot": Recipe("reboot", short_form(reboot=True), image_retries=1),
         "reconfigure": Recipe("reconfigure", short_form(run=(("apply-config",),))),
         "firmware": Recipe("firmware", FIRMWARE),
     }
@@ -191,6 +191,7 @@ def _variants(dice: random.Random, cycle: Cycle | None) -> State:
             announced=dice.random() < 0.5,
             committed=dice.choice((-1, -1, 3)),
             rung=dice.choice((0, 0, 1)),
+            reboot_try=dice.choice((1, 1, 2)),
         )
     return replace(
         initial(BOOT, "nonce0"),

@@ -243,6 +243,15 @@ def test_a_node_that_is_resumed_before_the_last_hook_has_run_is_left_alone() -> 
     assert _decide(policy, state, slurm=idle).state.cycle is None
 
 
+def test_a_drain_that_is_put_back_before_the_last_hook_has_run_is_somebody_else_s() -> None:
+    policy = _policy(*(replace(step, pre=HOOK) if step.kind is StepKind.RESUME else step for step in SHORT))
+    foreign = SlurmFacts(NodeView("n1", frozenset({"DOWN", "DRAIN"}), "bad dimm"), fresh=True)
+
+    decision = _decide(policy, _at(len(SHORT) - 1, policy, prior="bad dimm"), slurm=foreign)
+
+    assert decision.state.cycle is None
+
+
 def test_each_step_that_cannot_be_undone_is_written_into_the_reason_first() -> None:
     policy = _policy(*SHORT)
     view = NodeView("n1", frozenset({"DOWN", "DRAIN"}), "flashing refloat=c1 boot=aaaaaaaa step=3")

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +153,33 @@ def test_what_a_shell_might_see_is_no_option_value(text: str) -> None:
 def test_slurm_s_additions_do_not_make_a_reason_another() -> None:
     assert reasons.is_same("bad dimm : Not responding", "bad dimm")
     assert not reasons.is_same("bad dimm", "bad dimms")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "rebooting refloat=c1 boot=1a2b3c4d"),
+        ({"step": 3}, "rebooting refloat=c1 boot=1a2b3c4d step=3"),
+        ({"reboot_try": 2, "image": "i"}, "rebooting refloat=c1 boot=1a2b3c4d try=2 image=i"),
+        ({"step": 1, "reboot_try": 3, "prior": "dimm step=9"}, None),
+    ],
+)
+def test_a_progress_says_the_step_and_the_try_only_where_they_matter(options: dict[str, Any], text: str | None) -> None:
+    written = reasons.write_progress(reasons.DEFAULT_WORDS[0], cycle="c1", boot_id="1A2B3C4D-0000", **options)
+    read = reasons.parse(f"{written} : Not responding")
+
+    assert text in {None, written}
+    assert isinstance(read, reasons.Progress)
+    assert (read.step, read.reboot_try) == (options.get("step", 0), options.get("reboot_try", 1))
+
+
+@pytest.mark.parametrize("word", ["step=x", "step=-1", "step=99999999999999999999", "step=", "try=0"])
+def test_a_step_that_is_no_number_says_nothing(word: str) -> None:
+    read = reasons.parse(f"rebooting refloat=c1 boot=1a2b3c4d {word}")
+
+    assert isinstance(read, reasons.Progress)
+    assert (read.cycle, read.step, read.reboot_try) == ("c1", 0, 1)
+
+
+def test_a_boot_after_soft_reboots_is_another_boot() -> None:
+    assert reasons.short_boot("1a2b3c4d-0000-4000-8000-000000000000.2") == "1a2b3c4d.2"
