@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 
@@ -19,10 +19,13 @@ from refloat_agent.ports import Clock
 from refloat_checks import registry
 from refloat_checks.api import When
 from refloat_checks.facts import Facts
-from refloat_checks.nhc.live import SCRIPTS, NhcConf
+from refloat_checks.registry import NHC_SCRIPTS
 from refloat_checks.runner import Runner
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from refloat_checks.nhc.live import NhcConf
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +36,15 @@ _MOST_NHC_S: Final = 45.0
 _Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
-def load_nhc_conf(settings: AgentSettings, clock: Clock) -> NhcConf | None:
+def load_nhc_conf(settings: AgentSettings, clock: Clock) -> "NhcConf | None":
     """Read the nhc.conf whose lines are to be checks, if one is configured.
 
     Raises Misconfigured where it cannot be read, or one of its checks has the name of another check.
     """
     if settings.nhc_conf is None:
         return None
+    from refloat_checks.nhc.live import NhcConf  # noqa: PLC0415 - 2 MB of language, for those who have an nhc.conf
+
     conf = NhcConf.load(
         settings.nhc_conf,
         strict=settings.nhc_compat == "strict",
@@ -56,7 +61,8 @@ def load_nhc_conf(settings: AgentSettings, clock: Clock) -> NhcConf | None:
 def _stamp(conf: Path) -> _Stamp:
     """What differs when the file, or a script beside it, is another than before. Blocks."""
     found = []
-    for path in (conf, conf.parent / SCRIPTS, *sorted((conf.parent / SCRIPTS).glob("*.nhc"))):
+    scripts = conf.parent / NHC_SCRIPTS
+    for path in (conf, scripts, *sorted(scripts.glob("*.nhc"))):
         with contextlib.suppress(OSError):  # not there (any more), which differs too
             stat = path.stat()
             found.append((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
@@ -74,7 +80,7 @@ class Checklist:
     """Reads agent.toml again; without it only the nhc.conf is read again."""
     error: str = ""
     """What is wrong with the configuration on disk, which is therefore not the one that runs."""
-    nhc: NhcConf | None = field(init=False)
+    nhc: "NhcConf | None" = field(init=False)
     runner: Runner = field(init=False)
     _read: _Stamp = ()
     _told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +93,7 @@ class Checklist:
     def _stamp(self) -> _Stamp:
         return _stamp(self.settings.nhc_conf) if self.settings.nhc_conf is not None else ()
 
-    def _made(self, settings: AgentSettings) -> tuple[NhcConf | None, Runner]:
+    def _made(self, settings: AgentSettings) -> "tuple[NhcConf | None, Runner]":
         specs, nhc = settings.checks(), load_nhc_conf(settings, self.clock)
         if nhc is None:
             return None, Runner(specs, self.source, self.clock.boottime_s)
@@ -132,7 +138,7 @@ class Checklist:
         log.info("checks_reloaded", checks=len(runner.specs))
         on_change(runner)
 
-    def _all_anew(self) -> tuple[_Stamp, AgentSettings, NhcConf | None, Runner]:
+    def _all_anew(self) -> "tuple[_Stamp, AgentSettings, NhcConf | None, Runner]":
         # Before the file is read: what is written while it is read is seen as a change later.
         self._read = self._stamp()
         found = self.read_settings() if self.read_settings is not None else self.settings

@@ -16,6 +16,10 @@ from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 
 ENTRY_POINTS: Final = "refloat.checks"
+NHC_LINE: Final = "nhc"
+"""The kind of a line of an nhc.conf, which `nhc.live` makes a check of; no configuration can name it."""
+NHC_SCRIPTS: Final = "scripts"
+"""Where the site's scripts are, beside an nhc.conf."""
 # Any: each kind's look takes its own limits, and only its own kind's limits are ever given to it.
 Look = Callable[[Facts, Any, str], Awaitable[Finding]]
 Wakes = Callable[[Any], tuple[Wake, ...]]

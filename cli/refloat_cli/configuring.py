@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from refloat_agent.config import AgentSettings
 from refloat_checks import registry
-from refloat_checks.nhc import live, plan, sources
+from refloat_checks.nhc import plan, sources
 from refloat_checks.nhc import registry as nhc_registry
 from refloat_checks.nhc.lint import lint
 from refloat_cli.config import Kind, Part
@@ -65,7 +65,7 @@ def judge(file: Path, kind: Kind | None) -> Judgement:
 
 def _judge_nhc(file: Path) -> Judgement:
     try:
-        scripts = sources.scripts(str(file.parent / live.SCRIPTS))
+        scripts = sources.scripts(str(file.parent / registry.NHC_SCRIPTS))
         text = file.read_bytes().decode(errors="surrogateescape")
     except OSError as error:
         return Judgement(file, Kind.NHC, (f"{file}: {error.strerror}",), unreadable=True)

@@ -21,8 +21,7 @@ from refloat_agent.health import Flapping, Gate, Track, Tracks
 from refloat_agent.observation import HealthFacts
 from refloat_agent.ports import Clock
 from refloat_checks.api import Profile, Result, Severity, When
-from refloat_checks.nhc import live
-from refloat_checks.registry import CheckSpec
+from refloat_checks.registry import NHC_LINE, CheckSpec
 from refloat_checks.runner import Runner
 from refloat_contract.errors import Refused
 from refloat_contract.messages import Failure
@@ -76,7 +75,7 @@ class NodeHealth:
         self.runner = runner
         self._specs = {spec.name: spec for spec in runner.specs}
         self._gates = {spec.name: gate_of(spec) for spec in runner.specs}
-        self._lines = frozenset(spec.name for spec in runner.specs if spec.kind == live.KIND)
+        self._lines = frozenset(spec.name for spec in runner.specs if spec.kind == NHC_LINE)
 
     async def load(self) -> None:
         """Take up what stood when the agent ended, if it is still the same boot."""

@@ -15,14 +15,13 @@ from refloat_checks.nhc.driver import Deaf, Options, Pass
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_checks.nhc.plan import Plan
 from refloat_checks.nhc.variables import of_host
-from refloat_checks.registry import CheckSpec, Look, look_of, wakes_of
+from refloat_checks.registry import NHC_LINE, NHC_SCRIPTS, CheckSpec, Look, look_of, wakes_of
 from refloat_checks.runner import boottime_s
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 from refloat_contract.words import Status
 
-KIND: Final = "nhc"
-SCRIPTS: Final = "scripts"
+KIND: Final = NHC_LINE
 _MARGIN_S: Final = 5.0
 _OF_A_TREE: Final = "check_file_"  # what these look at is in the files of an image, too
 
@@ -91,7 +90,7 @@ class NhcConf:
         Raises Misconfigured where they cannot be read, or where NHC would run nothing for a target that is broken.
         """
         host = host or sources.hostname()
-        plan = sources.read(str(path), host, str(path.parent / SCRIPTS), strict=strict)
+        plan = sources.read(str(path), host, str(path.parent / NHC_SCRIPTS), strict=strict)
         if plan.aborted:
             raise Misconfigured(f"{path}: {plan.aborted}")
         # All lines are looked at, always: each of them is a check of its own here.
