@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 
 NAME: Final = "n1"
 DAEMON: Final = "benchd"
+FAULTS: Final = ("umount", "link down", "daemon killed", "file removed")
 LINK: Final = "bench0"
 PEER: Final = "bench1"
 _LOOK_S: Final = 0.01
@@ -44,7 +45,6 @@ class Ground:
 
     place: Path
     daemon: "subprocess.Popen[bytes] | None" = None
-    _written: list[Path] = field(default_factory=list)
 
     def prepare(self) -> None:
         """Build it; in namespaces of its own."""
@@ -91,10 +91,10 @@ class Ground:
     def faults(self) -> tuple[Fault, ...]:
         """All that can break here."""
         return (
-            Fault("umount", self.unmount, self.mount),
-            Fault("link down", lambda: _ip("link", "set", LINK, "down"), lambda: _ip("link", "set", LINK, "up")),
-            Fault("daemon killed", self.kill_daemon, self.start_daemon),
-            Fault("file removed", self.key.unlink, lambda: _write(self.key)),
+            Fault(FAULTS[0], self.unmount, self.mount),
+            Fault(FAULTS[1], lambda: _ip("link", "set", LINK, "down"), lambda: _ip("link", "set", LINK, "up")),
+            Fault(FAULTS[2], self.kill_daemon, self.start_daemon),
+            Fault(FAULTS[3], self.key.unlink, lambda: _write(self.key)),
         )
 
     def config(self) -> Path:
