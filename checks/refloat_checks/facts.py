@@ -10,7 +10,8 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from refloat_checks import proc
-from refloat_checks.probes import Examination, FileStat, ProbePool, Usage
+from refloat_checks.probed import Examination, FileStat, Usage
+from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Link, Mount, Process, Roots
 from refloat_checks.process_titles import TitleReader, most_kept
 from refloat_contract.errors import Transient

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from refloat_checks.probes import Attributes
+from refloat_checks.probed import Attributes
 
 _EQUAL: Final = ("type", "mode", "uid", "gid", "user", "group", "device", "major", "minor")
 

@@ -17,7 +17,7 @@ from refloat_checks.file_faults import Fault, Seen, Wanted, faults
 from refloat_checks.lines import Compared, compare
 from refloat_checks.nhc.checks.file_contents import CAP_BYTES, lines
 from refloat_checks.nhc.match_string import MatchString
-from refloat_checks.probes import Attributes, Examination
+from refloat_checks.probed import Attributes, Examination
 from refloat_checks.wakes import FileChange, Wake
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})

@@ -10,7 +10,7 @@ from refloat_checks.api import AbsolutePath, Finding, Limits, failed, passed, un
 from refloat_checks.bounds import Bound, Breach, breach
 from refloat_checks.facts import Facts
 from refloat_checks.filling import Filling, inodes, space
-from refloat_checks.probes import Usage, is_broken
+from refloat_checks.probed import Usage, is_broken
 from refloat_checks.proc import mount_at
 from refloat_checks.wakes import MountTable, Wake
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from refloat_checks.bounds import Bound
-from refloat_checks.probes import Usage
+from refloat_checks.probed import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import errno
 import math
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,91 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from refloat_checks.helper import Helper
-from refloat_contract.errors import Transient
+from refloat_checks.probed import Attributes, Examination, FileStat, Unanswered, Usage
 
 WORKER: Final = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_name("probe_worker.py")))
 DEADLINE_S: Final = 300.0  # a backstop: a check's own deadline cancels its probe long before
 _CLOSE_GRACE_S: Final = 1.0
 
 
-# With these the kernel itself says that the filesystem is broken or gone; with others that we may not look.
-BROKEN: Final = frozenset(
-    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EUCLEAN, errno.ENOENT}
-)
-
-
-def is_broken(error: OSError) -> bool:
-    """Tell whether a probe's error says that the filesystem is broken."""
-    return error.errno in BROKEN
-
-
-class Unanswered(Transient):
-    """A filesystem did not answer within its deadline, or one that was asked before still has not.
-
-    ``for_s``: since when nothing of it was answered, in seconds; 0 when it was not even asked.
-    """
-
-    def __init__(self, text: str, for_s: float = 0.0) -> None:
-        super().__init__(text)
-        self.for_s = for_s
-
-
 ASKED_UNTIL: Final[ContextVar[float]] = ContextVar("asked_until", default=math.inf)
 """Until when (the loop's clock) whoever asks waits for an answer: a probe says that there is none just before that."""
 _LAST_WORD: Final = 0.05  # the share of the time left that is kept for saying so
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What statvfs says of a filesystem; free is what an ordinary user may still write."""
-
-    size_kb: int
-    free_kb: int
-    used_kb: int
-    inodes: int
-    inodes_free: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What stat says of a file."""
-
-    type: str
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What one stat says: type and mode, owners, device numbers, times in seconds since the epoch."""
-
-    type: str
-    mode: int
-    blocks: int
-    device: int
-    special: int
-    uid: int
-    gid: int
-    size: int
-    atime: float
-    mtime: float
-    ctime: float
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """A path: itself, what it leads to (the same unless it is a link), and which of `rwx` we may do there.
-
-    `None`: there is nothing; `errno` says what the kernel said of it.
-    """
-
-    itself: Attributes | None
-    target: Attributes | None
-    access: str
-    errno: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import structlog
 
 from refloat_checks.api import Finding, Result, When, failed, unknown
 from refloat_checks.facts import Facts
-from refloat_checks.probes import ASKED_UNTIL, Unanswered
+from refloat_checks.probed import Unanswered
+from refloat_checks.probes import ASKED_UNTIL
 from refloat_checks.registry import CheckSpec, Look, look_of
 from refloat_contract.errors import RefloatError
 

@@ -26,7 +26,8 @@ from refloat_agent.observation import StorageFacts
 from refloat_agent.storage import Storage
 from refloat_checks import mounts, proc
 from refloat_checks.nhc.match import matches
-from refloat_checks.probes import ProbePool, is_broken
+from refloat_checks.probed import is_broken
+from refloat_checks.probes import ProbePool
 from refloat_contract.errors import GivenUp, RefloatError, Refused, Transient
 from refloat_contract.words import Status
 

@@ -12,7 +12,7 @@ from refloat_checks.file_faults import Seen
 from refloat_checks.files import FileFacts, FileLimits, judge, look
 from refloat_checks.lines import compare
 from refloat_checks.nhc.checks.file_contents import CAP_BYTES
-from refloat_checks.probes import Attributes
+from refloat_checks.probed import Attributes
 from refloat_contract.words import Status
 
 NOW = 1100.5

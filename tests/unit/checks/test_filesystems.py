@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from refloat_checks.facts import Facts
 from refloat_checks.filesystems import FilesystemLimits, judge, judge_error, look
-from refloat_checks.probes import Usage
+from refloat_checks.probed import Usage
 from refloat_contract.words import Status
 
 GB = 1 << 20

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from refloat_checks.probes import ASKED_UNTIL, ProbePool, Unanswered
+from refloat_checks.probed import Unanswered
+from refloat_checks.probes import ASKED_UNTIL, ProbePool
 from refloat_contract.errors import Transient
 
 # Answers every request but those for paths with "hang" in them, as a helper in a hung filesystem would.

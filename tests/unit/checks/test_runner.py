@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from refloat_checks.api import Finding, Limits, Result, passed
 from refloat_checks.facts import Facts
-from refloat_checks.probes import ASKED_UNTIL, Unanswered
+from refloat_checks.probed import Unanswered
+from refloat_checks.probes import ASKED_UNTIL
 from refloat_checks.registry import CheckSpec, build
 from refloat_checks.runner import MESSAGE_CAP, Runner
 from refloat_contract.errors import Transient

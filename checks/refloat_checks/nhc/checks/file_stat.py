@@ -9,7 +9,7 @@ from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, absolute, getopts
 from refloat_checks.nhc.native import PASSED, Aborted, NativeCheck, NhcOutcome, NhcRun, failed
-from refloat_checks.probes import Attributes
+from refloat_checks.probed import Attributes
 
 NAME: Final = "check_file_stat"
 _ANYTHING: Final = Wanted()

@@ -9,7 +9,7 @@ from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks.options import absolute
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
-from refloat_checks.probes import Examination
+from refloat_checks.probed import Examination
 
 NAME: Final = "check_file_test"
 _FLAGS: Final = frozenset("abcdefghkprstuwxOGLSN")

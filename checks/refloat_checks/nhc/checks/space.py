@@ -10,7 +10,7 @@ from refloat_checks.filling import Filling, inodes, space
 from refloat_checks.nhc import deviations, units
 from refloat_checks.nhc.checks.numbers import count, percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
-from refloat_checks.probes import Usage, is_broken
+from refloat_checks.probed import Usage, is_broken
 from refloat_checks.proc import mount_at
 
 

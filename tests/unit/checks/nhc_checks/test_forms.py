@@ -21,7 +21,7 @@ from refloat_checks.nhc.forms.table import ALL, convert, toml
 from refloat_checks.nhc.native import NhcRun
 from refloat_checks.nhc.registry import find, names
 from refloat_checks.pings import Ping
-from refloat_checks.probes import Attributes, Examination, Usage
+from refloat_checks.probed import Attributes, Examination, Usage
 from refloat_checks.proc import Link, Mount, Process
 from refloat_checks.process_table import Identity, ProcessUse
 from refloat_checks.process_titles import Title

@@ -7,7 +7,7 @@ import pytest
 
 from refloat_checks.filling import inodes, space
 from refloat_checks.nhc.native import NhcOutcome
-from refloat_checks.probes import Unanswered, Usage
+from refloat_checks.probed import Unanswered, Usage
 from refloat_checks.proc import Mount
 from refloat_contract.words import Status
 

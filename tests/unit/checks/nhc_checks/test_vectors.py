@@ -13,7 +13,7 @@ from refloat_checks.mount_faults import Mounted
 from refloat_checks.nhc.checks.launching import Ended
 from refloat_checks.nhc.native import NhcOutcome
 from refloat_checks.nhc.registry import find
-from refloat_checks.probes import Usage
+from refloat_checks.probed import Usage
 from refloat_checks.proc import Mount
 from refloat_checks.process_table import Identity, ProcessUse
 from refloat_checks.process_titles import Title
