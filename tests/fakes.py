@@ -258,6 +258,7 @@ def is_ours(reason: str) -> bool:
         "soft",
         "refloat:",
         "refloat-hold:",
+        "refloat-release:",
         "Node unexpectedly rebooted",
     )
     return reason.startswith(words)

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from refloat_agent.recipes import (
     DEFAULT_LADDER,
+    RETURN,
     Argv,
     OnFailure,
     Recipe,
@@ -27,7 +28,7 @@ from refloat_agent.state import Policy
 from refloat_agent.storage import Storage
 from refloat_checks import registry
 from refloat_checks.nhc.slurm_marking import LEADER
-from refloat_contract.reasons import HOLD_WORD, Dialect, Word
+from refloat_contract.reasons import HOLD_WORD, RELEASE_WORD, Dialect, Word
 from refloat_contract.topics import is_level
 from refloat_contract.words import Phase
 from refloat_service.mqtt import MqttSettings
@@ -295,6 +296,8 @@ class AgentSettings(Settings):
 
     @model_validator(mode="after")
     def _words_are_unique(self) -> Self:
+        if RETURN.name in self.recipes:
+            raise ValueError(f"the recipe {RETURN.name!r} is the way back of every cycle, and built in")
         words = [word for recipe in self.all_recipes().values() for word in recipe.triggers]
         twice = {word for word in words if words.count(word) > 1}
         if twice:
@@ -307,7 +310,7 @@ class AgentSettings(Settings):
 
     def _words_say_one_thing(self) -> None:
         """A word that both asks for a cycle and says that one is under way would reboot a node again and again."""
-        said: set[str] = set()
+        said = {word.rstrip(":") for word in (HOLD_WORD, RELEASE_WORD)}
         for word in (text for each in self.dialect().words for text in (each.trigger, each.progress)):
             if not _TRIGGER.fullmatch(word):
                 raise ValueError(f"recipe {word!r} needs triggers, for its name is no trigger word")
@@ -316,7 +319,7 @@ class AgentSettings(Settings):
             said.add(word)
         for prefix in (self.health.prefix, *self.health.adopt):
             first = prefix.split()[:1]
-            if not first or first[0].rstrip(":").lower() in said or first[0] == HOLD_WORD:
+            if not first or first[0].rstrip(":").lower() in said:
                 raise ValueError(
                     f"health: {prefix!r} cannot mark a drain for health: it is empty or means another thing"
                 )

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from refloat_agent.observation import HealthFacts, Observation
-from refloat_agent.recipes import Part, Way
+from refloat_agent.recipes import RETURN, Part, Way
 from refloat_agent.state import Cycle, Policy
 from refloat_contract import reasons
 from refloat_contract.words import Phase, Status, Verdict
@@ -38,6 +38,9 @@ def ended_by_others(cycle: Cycle, view: NodeView, policy: Policy) -> str | None:
             return None
         case reasons.Hold(_, cycle_id) if cycle.phase is Phase.HELD and cycle_id == cycle.id:
             return None
+        case reasons.Release(sentence, cycle_id):
+            is_answered = cycle.recipe == RETURN.name and cycle_id in {"", cycle.id} and not cycle.hold_shown
+            return None if is_answered else f"called off{by}: {sentence}"
         case _:
             return f"the reason was changed{by} to {view.reason!r}"
 

@@ -22,7 +22,7 @@ from refloat_agent.evidence import has_rebooted, not_mounted, not_passed, not_re
 from refloat_agent.machine import permit
 from refloat_agent.moves import Decision, hold
 from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
-from refloat_agent.recipes import Recipe
+from refloat_agent.recipes import RETURN, Recipe
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
@@ -54,7 +54,7 @@ def _asks_for_more(state: State, view: NodeView, health: HealthFacts, policy: Po
     if "DRAIN" not in view.flags:
         return health.verdict is Verdict.UNHEALTHY or state.health_drained
     match reasons.parse(view.reason, policy.dialect):
-        case reasons.Trigger() | reasons.Progress() | reasons.Hold():
+        case reasons.Trigger() | reasons.Progress() | reasons.Hold() | reasons.Release():
             return True
         case reasons.Health():
             return health.verdict is not Verdict.UNKNOWN
@@ -147,13 +147,16 @@ def _drained(state: State, seen: Observation, policy: Policy, view: NodeView) ->
             return _start(state, seen, policy, view, reason)
         case reasons.Progress():
             return _adopt(state, seen, policy, view, reason)
-        case reasons.Hold(sentence, cycle_id):
-            return _adopt_hold(state, seen, policy, sentence, cycle_id)
+        case reasons.Hold():
+            return _adopt_hold(state, seen, policy, reason)
+        case reasons.Release():
+            return _give_back(state, seen, policy, view, reason)
 
 
 def _start(state: State, seen: Observation, policy: Policy, view: NodeView, trigger: reasons.Trigger) -> Decision:
     cycle = _cycle(seen, view, trigger.word, Phase.DRAINING, image=trigger.image, wave=trigger.wave)
-    cycle = replace(cycle, id=_new_id(state, policy), prior=state.prior, started_at=seen.wall_ns / 1e9)
+    prior = trigger.prior or state.prior
+    cycle = replace(cycle, id=_new_id(state, policy), prior=prior, started_at=seen.wall_ns / 1e9)
     release = _release(state)
     state = replace(state, cycle=cycle, prior="", health_permit="", health_drained=False)
     message = f"{view.reason_user or 'somebody'} asked for {cycle.recipe}: {view.reason}"
@@ -225,19 +228,40 @@ def _place(recipe: Recipe, progress: reasons.Progress, boot_id: str) -> tuple[in
     return 0, reached if is_same_boot else -1
 
 
-def _adopt_hold(state: State, seen: Observation, policy: Policy, sentence: str, cycle_id: str) -> Decision:
+def _give_back(state: State, seen: Observation, policy: Policy, view: NodeView, release: reasons.Release) -> Decision:
+    """Bring a node back whose cycle was called off: its storage, its services, and proof; nothing is rebooted."""
+    cycle = Cycle(
+        id=release.cycle or _new_id(state, policy),
+        recipe=RETURN.name,
+        trigger="",
+        phase=RETURN.steps[0].phase,
+        entered_s=seen.now_s,
+        started_at=float(view.reason_at) or seen.wall_ns / 1e9,
+        step=0,
+        prior=release.prior or state.prior,
+    )
+    permit_back = _release(state)
+    state = replace(state, cycle=cycle, prior="", distrust=False, health_permit="", health_drained=False)
+    message = f"{view.reason_user or 'somebody'} gave the node back: {release.sentence}"
+    return Decision(
+        record.note(state, seen, policy, EventKind.RELEASED, "Node released", message), permit_back, message
+    )
+
+
+def _adopt_hold(state: State, seen: Observation, policy: Policy, held: reasons.Hold) -> Decision:
     word = policy.dialect.words[0]  # a hold does not say which recipe it stopped, and nothing depends on it
     cycle = Cycle(
-        id=cycle_id,
+        id=held.cycle,
         recipe=word.recipe,
         trigger=word.trigger,
         phase=Phase.HELD,
         entered_s=seen.now_s,
         started_at=0.0,
-        hold=sentence,
+        hold=held.sentence,
         hold_shown=True,
+        prior=held.prior or state.prior,
     )
-    return Decision(replace(state, cycle=cycle), (), sentence)
+    return Decision(replace(state, cycle=cycle, prior=""), (), held.sentence)
 
 
 def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:

@@ -47,7 +47,7 @@ from refloat_agent.moves import (
     work,
 )
 from refloat_agent.observation import ActionOutcome, Observation, SlurmFacts, Wants
-from refloat_agent.recipes import Argv, OnFailure, Part, Recipe, Step, StepKind, Way
+from refloat_agent.recipes import RETURN, Argv, OnFailure, Part, Recipe, Step, StepKind, Way
 from refloat_agent.state import Cycle, Policy, State, enter_step
 from refloat_contract import reasons
 from refloat_contract.images import is_image
@@ -163,7 +163,8 @@ def _token(cycle: Cycle) -> str:
 
 def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
     ran = isinstance(outcome.action, RunCommands) and outcome.action.token == _token(cycle)
-    return ran and not outcome.error and cycle.phase not in _PHASES
+    # The way back has the id of its cycle, and no commands: what ends during it was begun before.
+    return ran and not outcome.error and cycle.phase not in _PHASES and cycle.recipe != RETURN.name
 
 
 def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
@@ -347,8 +348,8 @@ def _rebooting(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
     state, cycle = _announce(state, cycle, seen, policy)
     if overdue(cycle, seen, policy):
         return hold(state, seen, policy, "the reboot did not happen: the node is still in the same boot")
-    if not cycle.rung_s:
-        cycle = replace(cycle, rung_s=seen.now_s)
+    # The configuration may have lost rungs since.
+    cycle = replace(cycle, rung=min(cycle.rung, len(policy.ladder)), rung_s=cycle.rung_s or seen.now_s)
     action = Reboot(step.how if cycle.rung == 0 else policy.ladder[cycle.rung - 1].way)
     for outcome in seen.outcomes:
         if outcome.action == action:
@@ -467,7 +468,7 @@ def _held(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Deci
         state = replace(state, cycle=cycle)
     if seen.now_s < cycle.retry_s:
         return Decision(state, (), cycle.hold)
-    return Decision(state, (WriteReason(reasons.write_hold(cycle.hold, cycle.id)),), cycle.hold)
+    return Decision(state, (WriteReason(reasons.write_hold(cycle.hold, cycle.id, cycle.prior)),), cycle.hold)
 
 
 _PhaseFunction = Callable[[State, Cycle, Observation, Policy], Decision]

@@ -7,7 +7,7 @@ from refloat_agent import record
 from refloat_agent.actions import Action, Reboot, ReleasePermit, RunCommands
 from refloat_agent.evidence import is_up
 from refloat_agent.observation import Observation
-from refloat_agent.recipes import OnFailure, Part, Step
+from refloat_agent.recipes import RETURN, OnFailure, Part, Step
 from refloat_agent.state import Cycle, Policy, State, enter, enter_part, enter_step
 from refloat_contract import reasons
 from refloat_contract.messages import LastCycle
@@ -68,6 +68,8 @@ def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: 
     touched = cycle.phase is not Phase.DRAINING and (outcome is Outcome.CANCELLED or not is_up(seen))
     # A drain that stood before ours stands on beneath the next trigger; `in_service` forgets it once DRAIN is gone.
     prior = cycle.prior if outcome is Outcome.CANCELLED else ""
+    if cycle.recipe == RETURN.name and state.last is not None and state.last.id == cycle.id:
+        last = state.last  # how the cycle ended that this was the way back of
     state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched, prior=prior)
     return Decision(state, (ReleasePermit(cycle.id),), why)
 

@@ -148,7 +148,8 @@ class Recipe:
     @property
     def returns_at(self) -> int:
         """The first step of the way back: from here on nothing is done to the node that an empty one must bear."""
-        return 1 + max(number for number, step in enumerate(self.steps[:-1]) if step.kind in UNSAFE_KINDS)
+        unsafe = (number for number, step in enumerate(self.steps[:-1]) if step.kind in UNSAFE_KINDS)
+        return 1 + max(unsafe, default=-1)
 
     def step_word(self, number: int, part: Part) -> int:
         """What ``step=`` in the reason says at a step, counted from 1; 0 (not written) where the rest says it all.
@@ -165,6 +166,14 @@ class Recipe:
     def find(self, phase: Phase) -> int | None:
         """The first step of a phase."""
         return next((number for number, step in enumerate(self.steps) if step.phase is phase), None)
+
+
+RETURN: Final = Recipe(
+    "release",
+    tuple(Step(kind) for kind in (StepKind.MOUNT, StepKind.START, StepKind.CHECK, StepKind.RESUME)),
+    ending=("Cycle released", "Host ready for production"),
+)
+"""The way back of a node whose cycle was called off or held: all is brought up and proven, nothing is rebooted."""
 
 
 def short_form(*, reboot: bool = False, run: Iterable[Argv] = ()) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from refloat_agent.recipes import Part, Recipe, Rung, Step
+from refloat_agent.recipes import RETURN, Part, Recipe, Rung, Step
 from refloat_contract.messages import Event, Failure, LastCycle
 from refloat_contract.reasons import Dialect
 from refloat_contract.words import Phase
@@ -56,6 +56,10 @@ class Policy:
     health_update_s: float = 60.0
     acts: bool = True
     drains: bool = True
+
+    def __post_init__(self) -> None:
+        """Add the way back, which needs no configuration."""
+        object.__setattr__(self, "recipes", MappingProxyType({**self.recipes, RETURN.name: RETURN}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ slurmctld appends to reasons (``reboot`` becomes ``reboot : Not responding``) an
 word decides and what follows is tolerated. A reason means something only together with its node's flags: an idle node
 may still show an old one.
 
-    trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12
+    trigger    reboot | reboot: kernel update | reboot image=compute-3f2a1c wave=w12 was: <prior reason>
     progress   rebooting refloat=<cycle> boot=<old boot> step=<n> try=<n> image=<wanted> wave=<id> was: <prior reason>
-    hold       refloat-hold: <one sentence> refloat=<cycle>
+    hold       refloat-hold: <one sentence> refloat=<cycle> was: <prior reason>
+    release    refloat-release: <who, and why> refloat=<cycle> was: <prior reason>
     health     refloat: <check>: <message> (+2 more) (also NHC: ... where a site adopts NHC's drains)
 """
 
@@ -20,10 +21,12 @@ MAX_SENTENCE: Final = 240
 """Longest free text that refloat writes into a reason, in characters; sinfo's users read it in a terminal."""
 
 HOLD_WORD: Final = "refloat-hold:"
+RELEASE_WORD: Final = "refloat-release:"
 _PRIOR: Final = " was: "
 _MAX_DIGITS: Final = 3
 _OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
 _SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
+_CYCLE_AND_PRIOR = re.compile(r" refloat=(?P<cycle>[^\s\"']+) was: (?P<prior>.*)$")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 # `scontrol reboot` marks its own operations: by default with this text, and always by appending what happened.
 _SLURM_REBOOT = re.compile(r"^Reboot ASAP\b| : reboot (?:requested|issued|complete|timed out)")
@@ -69,11 +72,12 @@ class NoReason:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A reason that asks for a cycle."""
+    """A reason that asks for a cycle; ``prior`` is that of somebody else's drain, given back at its end."""
 
     word: Word
     image: str = ""
     wave: str = ""
+    prior: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,16 @@ class Hold:
 
     sentence: str
     cycle: str = ""
+    prior: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An administrator calls a cycle off, or gives a held node back: bring all up, check it, and end."""
+
+    sentence: str
+    cycle: str = ""
+    prior: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +132,7 @@ class Foreign:
     text: str
 
 
-Reason: TypeAlias = NoReason | Trigger | Progress | Hold | Health | Foreign
+Reason: TypeAlias = NoReason | Trigger | Progress | Hold | Release | Health | Foreign
 
 
 def parse(text: str, dialect: Dialect | None = None) -> Reason:
@@ -130,7 +144,9 @@ def parse(text: str, dialect: Dialect | None = None) -> Reason:
     if _SLURM_REBOOT.search(stripped):
         return Foreign(stripped)
     if stripped.startswith(HOLD_WORD):
-        return _hold(stripped)
+        return Hold(*_of_cycle(stripped.removeprefix(HOLD_WORD), dialect))
+    if stripped.startswith(RELEASE_WORD):
+        return Release(*_of_cycle(stripped.removeprefix(RELEASE_WORD), dialect))
     if _has_prefix(stripped, dialect.health_prefix):
         return Health(_without_suffix(stripped.removeprefix(dialect.health_prefix)))
     for prefix in dialect.adopted_prefixes:
@@ -141,11 +157,11 @@ def parse(text: str, dialect: Dialect | None = None) -> Reason:
 
 def _by_first_word(text: str, dialect: Dialect) -> Reason:
     first = re.split(r"[:\s]", text, maxsplit=1)[0].lower()
-    head, _, prior = text.partition(_PRIOR)
-    options = _options(head)
+    head, _, rest = text.partition(_PRIOR)
+    options, prior = _options(head), _prior(rest, dialect)
     for word in dialect.words:
         if first == word.trigger:
-            return Trigger(word, options.get("image", ""), options.get("wave", ""))
+            return Trigger(word, options.get("image", ""), options.get("wave", ""), prior)
         if first == word.progress:
             return Progress(
                 word,
@@ -153,19 +169,28 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
                 options.get("boot", ""),
                 options.get("image", ""),
                 options.get("wave", ""),
-                _without_suffix(prior),
+                prior,
                 _number(options.get("step", "")),
                 max(1, _number(options.get("try", ""))),
             )
     return Foreign(text)
 
 
-def _hold(text: str) -> Hold:
-    sentence = _without_suffix(text.removeprefix(HOLD_WORD))
+def _prior(text: str, dialect: Dialect) -> str:
+    """The reason to give back. None of our own words is one: given back, it would ask for the next cycle, for ever."""
+    prior = _without_suffix(text)
+    return prior if isinstance(parse(prior, dialect), Foreign) else ""
+
+
+def _of_cycle(text: str, dialect: Dialect) -> tuple[str, str, str]:
+    """The sentence, the cycle and the prior reason of a hold or a release."""
+    sentence = _without_suffix(text)
+    if (found := _CYCLE_AND_PRIOR.search(sentence)) is not None:
+        return sentence[: found.start()].strip(), found["cycle"], _prior(found["prior"], dialect)
     # The cycle stands at the end; the sentence before it may quote anything.
     words, _, last = sentence.rpartition(" ")
     cycle = _options(last).get("refloat", "") if last.startswith("refloat=") else ""
-    return Hold(words.strip() if cycle else sentence, cycle)
+    return (words.strip() if cycle else sentence), cycle, ""
 
 
 def _has_prefix(text: str, prefix: str) -> bool:
@@ -198,9 +223,19 @@ def one_line(text: str, limit: int = MAX_SENTENCE) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def write_trigger(word: Word, *, image: str = "", wave: str = "") -> str:
-    """The reason that asks for a cycle."""
-    return _joined(word.trigger, image=image, wave=wave)
+def write_trigger(word: Word, *, image: str = "", wave: str = "", because: str = "", prior: str = "") -> str:
+    """The reason that asks for a cycle; ``because`` is for people, and is read by nobody else."""
+    line = _joined(word.trigger, image=image, wave=wave)
+    return _with_prior(f"{line} ({_plain(because)})" if because else line, prior)
+
+
+def _plain(text: str) -> str:
+    """Free text that says nothing to a reader of options."""
+    return one_line(text.replace("=", " ").replace(_PRIOR, " "))
+
+
+def _with_prior(line: str, prior: str) -> str:
+    return f"{line}{_PRIOR}{one_line(_without_suffix(prior))}" if prior else line
 
 
 def write_progress(
@@ -221,12 +256,17 @@ def write_progress(
     options = {"refloat": cycle, "boot": short_boot(boot_id), "step": str(step) if step else ""}
     options |= {"try": str(reboot_try) if reboot_try > 1 else "", "image": image, "wave": wave}
     line = _joined(word.progress, **options)
-    return f"{line}{_PRIOR}{one_line(_without_suffix(prior))}" if prior else line
+    return _with_prior(line, prior)
 
 
-def write_hold(sentence: str, cycle: str) -> str:
+def write_hold(sentence: str, cycle: str, prior: str = "") -> str:
     """The reason of a node whose cycle waits for a human."""
-    return f"{HOLD_WORD} {one_line(sentence)} refloat={cycle}"
+    return _with_prior(f"{HOLD_WORD} {one_line(sentence)} refloat={cycle}", prior)
+
+
+def write_release(sentence: str, cycle: str, prior: str = "") -> str:
+    """The reason by which an administrator calls a cycle off, or gives a held node back."""
+    return _with_prior(f"{RELEASE_WORD} {one_line(sentence)} refloat={cycle}", prior)
 
 
 def write_health(failures: Sequence[tuple[str, str]], prefix: str = "refloat:") -> str:

@@ -59,6 +59,7 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     CANCELLED = "cancelled"
     HOLD = "hold"
+    RELEASED = "released"
     CHECK_FAILED = "check_failed"
     CHECK_PASSED = "check_passed"
     HEALTH_DRAINED = "health_drained"

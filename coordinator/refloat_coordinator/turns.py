@@ -88,7 +88,7 @@ def _by_slurm(member: Member, view: SlurmView, dialect: Dialect) -> Standing | N
 
 def _by_reason(member: Member, view: SlurmView, dialect: Dialect, why: str) -> Standing | None:
     match reasons.parse(view.reason, dialect):
-        case Trigger() | Progress():
+        case Trigger() | Progress() | reasons.Release():
             return Wait(f"in a cycle of its own: {view.reason}")
         case reasons.Health():
             return Wait(why)

@@ -15,6 +15,7 @@ from refloat_agent import in_service, machine
 from refloat_agent.loop import Loop
 from refloat_agent.observation import HealthFacts
 from refloat_agent.state import Policy, State, initial
+from refloat_contract import reasons
 from refloat_contract.reasons import short_boot
 from refloat_contract.words import EventKind, Phase, Verdict
 
@@ -39,6 +40,10 @@ def _held(world: World, loop: Loop) -> bool:
 def _left_alone(world: World, loop: Loop) -> bool:
     quiet = loop.state.cycle is None and not loop.state.outbox and not world.going_down
     return quiet and world.mounted and world.service and not world.plan
+
+
+def _given_back(world: World, loop: Loop) -> bool:
+    return _left_alone(world, loop) and not (world.drain and fakes.is_ours(world.reason))
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,45 @@ def test_a_foreign_drain_that_stood_before_is_given_back(*, stateless: bool) -> 
         world = _run(story, frozenset({point}), stateless=stateless, plan=plan)
         _assert_right(world, story)
         assert world.drain
+
+
+@pytest.mark.parametrize("stateless", DISKS)
+@pytest.mark.parametrize("prior", ["", "bad dimm, alice"])
+def test_a_cycle_may_be_called_off_at_any_moment(prior: str, *, stateless: bool) -> None:
+    line = reasons.write_release("alice: by mistake", "", prior)
+    length = int(_run(Story(), frozenset(), stateless=stateless).age_s)
+
+    for moment in range(1, length - 1):
+        for kills in (frozenset[int](), frozenset({2 * moment})):
+            plan = ((float(moment), _release(line)),)
+            world = _run(Story(settled=_given_back, resumes=None), kills, stateless=stateless, plan=plan)
+            assert world.violations == [], world.trace
+            assert world.reboots <= 1, world.trace
+            assert not world.drain or world.reason == prior, world.trace
+
+
+def _release(line: str) -> Callable[[World], None]:
+    """What `refloat cycle cancel` does: it writes only over a cycle's own words."""
+
+    def write(world: World) -> None:
+        if world.drain and world.reason.startswith("reboot"):
+            world.reason, world.reason_user = line, "alice"
+
+    return write
+
+
+@pytest.mark.parametrize("stateless", DISKS)
+def test_a_held_node_is_given_back_wherever_the_agent_is_killed(*, stateless: bool) -> None:
+    def repair(world: World) -> None:
+        world.check_fails = world.fails_after_boot = ""
+        world.admin(drain=True, reason=reasons.write_release("alice: repaired", "c1"), user="alice")
+
+    story = Story({"fails_after_boot": "labd is not running"}, ((105.0, repair),))
+    points = _run(story, frozenset(), stateless=stateless).boundaries
+
+    # What comes before the release is killed at every point elsewhere.
+    for point in range(points - 40, points + 1):
+        _assert_right(_run(story, frozenset({point}), stateless=stateless), story)
 
 
 def test_without_a_grant_a_node_is_held_in_the_end_and_never_touched() -> None:

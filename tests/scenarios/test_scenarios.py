@@ -84,6 +84,22 @@ SCENARIOS = {
             (20.0, "alice: state=resume", {"drain": False, "reason": ""}),
         ),
     ),
+    "called-off": Scenario(
+        (
+            (3.0, "alice: state=drain reason=reboot", _drain("reboot")),
+            (8.0, "bob: refloat cycle cancel", _drain("refloat-release: cancelled by bob refloat=e64e1ae6")),
+        ),
+        {"job_until_s": 130.0},
+    ),
+    "held-and-released": Scenario(
+        (
+            (3.0, "alice: state=drain reason=reboot", _drain("reboot")),
+            (100.0, "labd is repaired", {"fails_after_boot": "", "check_fails": ""}),
+            (101.0, "bob: refloat cycle release", _drain("refloat-release: released by bob refloat=c1 was: bad fan")),
+        ),
+        {"fails_after_boot": "labd is not running"},
+        seconds=130.0,
+    ),
     "firmware": Scenario(
         ((3.0, "alice: state=drain reason='firmware: BIOS 2.4'", _drain("firmware: BIOS 2.4")),),
         {"command_fails": {"fwlog": 5}},

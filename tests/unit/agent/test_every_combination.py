@@ -22,7 +22,17 @@ from refloat_agent.observation import (
     StepProcess,
     StorageFacts,
 )
-from refloat_agent.recipes import DEFAULT_LADDER, OnFailure, Part, Recipe, Step, StepKind, short_form, why_refused
+from refloat_agent.recipes import (
+    DEFAULT_LADDER,
+    RETURN,
+    OnFailure,
+    Part,
+    Recipe,
+    Step,
+    StepKind,
+    short_form,
+    why_refused,
+)
 from refloat_agent.state import Cycle, Policy, State, initial, move
 from refloat_contract import reasons
 from refloat_contract.messages import Failure
@@ -101,6 +111,12 @@ OURS = (
     "gpfs-restarting refloat=c1 boot=aaaaaaaa",
     "refloat-hold: MOUNTING failed refloat=c1",
     "refloat-hold: MOUNTING failed refloat=other",
+    "refloat-hold: MOUNTING failed refloat=c1 was: bad dimm",
+    "refloat-release: alice: by mistake refloat=c1",
+    "refloat-release: alice: by mistake refloat=c1 was: bad dimm",
+    "refloat-release: alice refloat=other",
+    "refloat-release: by hand",
+    "reboot was: bad dimm",
     "refloat: labd: not running",
     "flashing refloat=c1 boot=aaaaaaaa : Not responding",
     "flashing refloat=c1 boot=aaaaaaaa step=3",
@@ -121,6 +137,11 @@ def _cycles(*entered: float) -> Iterator[Cycle]:
                 for part in Part:
                     if part is Part.MAIN or (part is Part.PRE and step.pre) or (part is Part.POST and step.post):
                         yield Cycle("c1", recipe, trigger, step.phase, entered_s, 1.0, step=number, part=part)
+
+    for entered_s in entered:
+        yield Cycle("c1", RETURN.name, "", Phase.HELD, entered_s, 1.0)
+        for number, step in enumerate(RETURN.steps):
+            yield Cycle("c1", RETURN.name, "", step.phase, entered_s, 1.0, step=number)
 
 
 def _other_facts(dice: random.Random) -> dict[str, object]:
@@ -243,6 +264,7 @@ def _assert_allowed(state: State, seen: Observation, policy: Policy, decision: D
             or state.cycle.recipe not in policy.recipes
             or not _has_its_step(state.cycle, policy.recipes[state.cycle.recipe])
         )
+    _assert_called_off(seen, policy, decision)
     if not policy.acts:
         assert all(isinstance(action, HARMLESS) for action in done)
     if "DRAIN" in flags and reason in FOREIGN and fresh:
@@ -261,6 +283,16 @@ def _assert_allowed(state: State, seen: Observation, policy: Policy, decision: D
         if isinstance(action, actions.DrainForHealth):
             assert "DRAIN" not in flags
             assert seen.health.verdict is Verdict.UNHEALTHY
+
+
+def _assert_called_off(seen: Observation, policy: Policy, decision: Decision) -> None:
+    """Once Slurm shows a release, nothing more is taken from the node, whatever its cycle was at."""
+    if seen.slurm is None or not seen.slurm.fresh or "DRAIN" not in seen.slurm.view.flags:
+        return
+    if not isinstance(reasons.parse(seen.slurm.view.reason, policy.dialect), reasons.Release):
+        return
+    assert not any(isinstance(action, actions.UNSAFE) for action in decision.actions)
+    assert decision.state.cycle is None or decision.state.cycle.recipe == RETURN.name
 
 
 def _assert_committed(action: Action, state: State, seen: Observation) -> None:
@@ -289,11 +321,12 @@ def _assert_proven(seen: Observation, *, prior: str) -> None:
     assert not {"REBOOT_REQUESTED", "REBOOT_ISSUED", "POWERING_DOWN", "FROBNICATING", "?"} & seen.slurm.view.flags
 
 
+@pytest.mark.parametrize("recipe", ["", *RECIPES, RETURN.name])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: f"{POLICIES.index(policy)}")
-def test_no_combination_makes_the_agent_do_what_it_never_may(policy: Policy) -> None:
+def test_no_combination_makes_the_agent_do_what_it_never_may(policy: Policy, recipe: str) -> None:
     dice = random.Random(7)  # noqa: S311 - the same on every run
 
-    for cycle in (None, *_cycles(990.0)):
+    for cycle in [cycle for cycle in _cycles(990.0) if cycle.recipe == recipe] or [None]:
         for seen in _observations(dice):
             state = _variants(dice, cycle)
             _assert_allowed(state, seen, policy, _decide(state, seen, policy))
@@ -303,7 +336,7 @@ def test_a_machine_that_takes_no_proof_is_caught(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(machine, "unsafe", lambda seen: None)
 
     with pytest.raises(AssertionError):
-        test_no_combination_makes_the_agent_do_what_it_never_may(POLICY)
+        test_no_combination_makes_the_agent_do_what_it_never_may(POLICY, "reboot")
 
 
 def test_every_phase_ends_when_its_deadline_has_passed_and_slurm_answers() -> None:
