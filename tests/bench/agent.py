@@ -32,7 +32,7 @@ GOALS: Final = {"p99_s": 1.0, "cpu_percent": 0.1, "rss_mb": 48.0, "rss_growth_mb
 UNSHARE: Final = ("unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc")
 NHC_INTERVAL_S: Final = 60.0
 PATIENCE_S: Final = 90.0
-QUIET_S: Final = 2.0
+QUIET_S: Final = (1.0, 3.0)
 IDLE: Final = "idle"
 PASSES_OF_AN_HOUR: Final = 600
 PLACE: Final = Path("build/bench/agent.json")
@@ -150,7 +150,7 @@ def trial(running: Running, fault: benchnode.Fault, trials: int) -> dict[str, fl
     delays, nhc = [], []
     for number in range(trials):
         signal.alarm(int(PATIENCE_S))
-        time.sleep(chance.uniform(0.0, QUIET_S))
+        time.sleep(chance.uniform(*QUIET_S))
         began_s = time.monotonic()
         fault.breaks()
         delays.append(running.until("drained") - began_s)
