@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare amounts with the bounds that are set for them; what is wrong is told as data, and worded by who asked."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 from enum import Enum
 
+from refloat_contract.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Bound:
     """An amount, or a percentage."""
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare the numbers of processors, cores and threads with those that there should be."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from __future__ import annotations
 
 from refloat_checks.hardware import Processors
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Counts:
     """How many there should be; None: any number."""
 
@@ -16,7 +20,7 @@ class Counts:
     threads: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Miscount:
     """What there are too many or too few of (`socket`, `core`, `thread`)."""
 

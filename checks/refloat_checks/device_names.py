@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find devices by their names, and tell which InfiniBand ports can be used."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 from functools import lru_cache
-from typing import Final
 
 from refloat_checks.nhc import globs
 from refloat_checks.nhc.language import BadPattern, matcher
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 _ACTIVE: Final = ("ACTIVE", "LinkUp")
 

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a file: its type, mode, owners, device numbers, size, times, or what may be done with it."""
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
-from refloat_checks.probed import Attributes
+import os
+
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from refloat_checks.probed import Attributes
 
 _EQUAL: Final = ("type", "mode", "uid", "gid", "user", "group", "device", "major", "minor")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen:
     """A file's attributes, its owners' names where they are asked for, and which of `rwx` we may do."""
 
@@ -21,7 +27,7 @@ class Seen:
     access: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What must be true of a file; None is not compared. Numbers of owners are texts; times are in seconds.
 
@@ -47,7 +53,7 @@ class Wanted:
     access: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """Which part of what is wanted is not so, by its name there, and what it is."""
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How full a filesystem is, of space or of inodes, and whether that is too full."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
 from refloat_checks.bounds import Bound
-from refloat_checks.probed import Usage
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from refloat_checks.probed import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filling:
     """Space in kB, or inodes: how much in all, how much of it used, and free for ordinary users.
 

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read what the kernel tells of the machine: processors, memory, InfiniBand ports, modules, network devices."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from __future__ import annotations
 
-from refloat_checks.facts import Facts
+from pathlib import Path
+
 from refloat_checks.proc import Roots, read_text
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 _MEMORY: Final = ("MemTotal", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Processors:
     """Counts of what is online, as `/proc/cpuinfo` tells them; per socket as its last processor says."""
 
@@ -20,7 +26,7 @@ class Processors:
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Memory:
     """Memory in kB. Free RAM is what is unused or only buffers and page cache, as `free` of old counted it."""
 
@@ -30,7 +36,7 @@ class Memory:
     swap_free_kb: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IbPort:
     """A port of an InfiniBand or RoCE device; named `mlx5_0:1`, its rate in Gb/s.
 
@@ -43,7 +49,7 @@ class IbPort:
     rate: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Infiniband:
     """All ports, and the version of the interface through which tools talk to them; 0 if it is not there."""
 

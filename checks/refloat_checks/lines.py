@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare lines, of a file or of what a command printed, with match strings that some or none of them must match."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
 from refloat_checks.nhc.match import compiled
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unwanted:
     """A line that matches what none may: which of the patterns (from 0), the line's number (from 1), and the line."""
 
@@ -16,7 +20,7 @@ class Unwanted:
     line: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compared:
     """The first line that must not be there, or else the places of the patterns that no line matched."""
 

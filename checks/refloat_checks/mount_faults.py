@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a mount: its source, its type, or its options."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from __future__ import annotations
+
 from enum import Enum
 
-from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from refloat_checks.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mounted:
     """What is mounted somewhere; its options with commas between."""
 
@@ -18,7 +24,7 @@ class Mounted:
     options: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What it must be: match strings, all of which must fit, and single options (`!option`: must not be set)."""
 
@@ -37,7 +43,7 @@ class Part(Enum):
     FLAG = "flag"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """Which part is wrong, what it is, and what it should be."""
 

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read what the kernel tells of mounts, processes and links: parsers, and blocking readers that take their roots."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 _READ_BYTES: Final = 1 << 20
 _KTHREADD: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Roots:
     """Where the facts are read: the running system by default, a fixture or an offline tree else.
 
@@ -30,7 +36,7 @@ class Roots:
         return self.proc == Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mount:
     """One line of the mount table. Options are those of the mount and of its filesystem; read-only if either is."""
 
@@ -40,7 +46,7 @@ class Mount:
     options: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Process:
     """One process. `argv` is empty for kernel threads and zombies; `cmdline` is it with blanks between."""
 
@@ -67,7 +73,7 @@ class Process:
         return self.state not in {"Z", "X", "x"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """A network device. `None`: its driver does not say (many do not while the link is down)."""
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process table as ps shows it: titles alone, which is cheap, or with owners, times and memory."""
 
+from __future__ import annotations
+
 import contextlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
 
-from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
 from refloat_checks.process_titles import Title, TitleReader
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 _STAT_BYTES: Final = 4096
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -17,7 +23,7 @@ _PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 _PERMILLE: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessUse:
     """A process with its effective owner and what it uses; shares of one CPU and of all memory are per mille."""
 
@@ -93,7 +99,7 @@ def _read_uid(table: int, name: str) -> int:
     return int(status[status.index(b"\nUid:") + 5 :].split(None, 2)[1])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """Whose a process is, and when it was started: with its number this names it for ever."""
 

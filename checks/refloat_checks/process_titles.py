@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The titles of all processes, read again and again at half the cost: what was opened once stays open."""
 
+from __future__ import annotations
+
 import os
 import resource
-from collections.abc import Iterable
-from typing import Final, NamedTuple
 
 from refloat_checks.proc import Roots
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 _TITLE_BYTES: Final = 4096
 _READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
 _SHARE: Final = 2  # of the descriptors that a process may have, one in so many is kept here
 
 
-class Title(NamedTuple):
+@record
+class Title:
     """A process and its title, with one blank between words; kernel threads and zombies have their name in brackets.
 
     A bare tuple, because a node has thousands of them and looks at them every minute.
@@ -34,7 +41,8 @@ def title_of(data: bytes) -> str:
     return " ".join(text.split()) if "  " in text or "\n" in text or "\t" in text else text
 
 
-class _Kept(NamedTuple):
+@record
+class _Kept:
     """A process that was read before: the descriptor, what it held then, and what that means."""
 
     place: int

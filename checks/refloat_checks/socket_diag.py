@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ask the kernel for TCP sockets over netlink (sock_diag(7)), which gives those in certain states alone."""
 
+from __future__ import annotations
+
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 _SOCK_DIAG: Final = 4
 _BY_FAMILY: Final = 20
@@ -22,7 +28,7 @@ _ROW: Final = struct.Struct("=BB2x2s2s16s16s12x12xII")
 _LENGTHS: Final = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TcpRow:
     """A TCP socket; its state is the kernel's number."""
 

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sockets as the kernel's own tables tell them, in netstat's words; and which programs hold them."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from refloat_checks import socket_diag
-from refloat_checks.facts import Facts
 from refloat_checks.proc import Roots, read_text
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 # Versions 4 and 6 of a protocol have the same name, as in ss and in older netstats; newer ones say `tcp6`.
 TABLES: Final = {
@@ -42,7 +48,7 @@ _ACCEPTS: Final = 0x10000
 _V4_DIGITS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Socket:
     """A socket. Addresses are `host:port`, or a path; the owner of a Unix socket is not known."""
 

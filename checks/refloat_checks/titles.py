@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tell processes apart by their titles: the first word, the whole line, a part of it, or a daemon's own form of it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Final
 
 from refloat_checks.nhc import globs
 from refloat_checks.nhc.language import matcher
 from refloat_checks.nhc.match import compiled
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 Fits = Callable[[str], bool]
 _SSHD: Final = "sshd"

@@ -6,16 +6,20 @@ The work is done in a child; the parent only waits. Whatever hangs, and be it in
 
 # ruff: noqa: PLC0415 - what is not run is not imported: this starts on every node, all day
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NoReturn
 
+TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, NoReturn
+
     from refloat_cli.nhc_options import Asked
 
 TIMED_OUT: Final = 142
@@ -44,7 +48,7 @@ def main() -> NoReturn:
     sys.exit(guarded(lambda: _run(asked), limit_s))
 
 
-def _run(asked: "Asked") -> int:
+def _run(asked: Asked) -> int:
     from refloat_cli import nhc_running
 
     return nhc_running.run(asked)

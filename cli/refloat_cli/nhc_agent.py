@@ -3,18 +3,24 @@
 
 # ruff: noqa: PTH116 - pathlib would be a tenth of what the command may cost
 
+from __future__ import annotations
+
 import json
 import os
 import socket
 import stat
 import time
-from collections.abc import Mapping
-from typing import Final, NamedTuple
 
 from refloat_checks.nhc import variables
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_contract.errors import Transient
+from refloat_contract.records import record
 from refloat_contract.words import Status
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 SOCKET: Final = "/run/refloat/agent.sock"
 # Settings with which the agent's answer is still the answer.
@@ -22,7 +28,8 @@ HARMLESS: Final = frozenset({"NHC_CHECK_ALL", "NHC_CHECK_FORKED", "SILENT", "VER
 _BLOCK_BYTES: Final = 1 << 16
 
 
-class Answer(NamedTuple):
+@record
+class Answer:
     """What the agent says: its findings, the file they are of, and whether it drains and resumes the node by itself."""
 
     acts: bool

@@ -3,20 +3,26 @@
 
 # ruff: noqa: PTH112, PTH118, PTH123 - pathlib would be a tenth of what the command may cost
 
+from __future__ import annotations
+
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping
-from typing import Final
 
 from refloat_checks.nhc import words
 from refloat_cli.nhc_marking import Marking
 from refloat_contract.errors import RefloatError
 from refloat_service import commands
 
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Final
+
+    Log = Callable[[str], None]
+
 AGENT_TOML: Final = "/etc/refloat/agent.toml"
 HELPER_S: Final = 10.0
-Log = Callable[[str], None]
 
 
 async def offline(variables: Mapping[str, str], env: Mapping[str, str], log: Log, message: str) -> None:

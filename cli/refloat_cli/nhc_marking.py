@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drain and resume the node in Slurm as NHC's helpers do, each question with a deadline: no answer, nothing done."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc import slurm_marking, words
 from refloat_contract.errors import RefloatError
+from refloat_contract.records import record
 from refloat_service import commands
 from refloat_service.commands import Completed
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import Final
+
+    Run = Callable[[Sequence[str]], Awaitable[Completed]]
 
 DEADLINE_S: Final = 5.0
 _IN_SERVICE: Final = ("alloc", "comp", "idle", "mix", "resume", "resv", "undrain")
 _UPDATE_WORDS: Final = 2  # `update State=...`, which SLURM_SC_..._ARGS replace
-Run = Callable[[Sequence[str]], Awaitable[Completed]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """The node as sinfo shows it, by the name that Slurm knows it by."""
 

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of `nhc`: NHC's options, variables as `NAME=value`, and two of refloat's own."""
 
+from __future__ import annotations
+
 import getopt
-from collections.abc import Sequence
-from typing import Final
 
 from refloat_checks.nhc import words
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 HELP: Final = """\
 usage: nhc [-adfhqvx] [-c FILE] [-D DIR] [-e CHECK] [-l LOG] [-n NAME] [-t SECONDS] [--fresh] [--local] [NAME=value ...]

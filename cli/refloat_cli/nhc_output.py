@@ -3,12 +3,17 @@
 
 # ruff: noqa: PTH123 - pathlib would be a tenth of what the command may cost
 
+from __future__ import annotations
+
 import re
 import sys
 import syslog
 import time
-from collections.abc import Mapping
-from typing import Final, TextIO, cast
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import IO, Final, TextIO
 
 _REDIRECTION: Final = re.compile(r"(?:&?>>?|>>&?)?[ \t]*(/[^ \t;|&<>]+)(?:[ \t]+2>&1)?")
 DEFAULT: Final = ">>/var/log/{name}.log 2>&1"
@@ -20,7 +25,7 @@ class Output:
     def __init__(self, variables: Mapping[str, str], stdout: TextIO | None = None) -> None:
         self.variables = variables
         self._stdout = stdout or sys.stdout
-        self._log: TextIO | None = None
+        self._log: IO[str] | None = None
         self._for_syslog: list[str] = []
         self._debug_is_toggled = False
 
@@ -41,11 +46,9 @@ class Output:
         mode = "a" if spec.lstrip().startswith("/") or ">>" in spec else "w"
         try:
             # Open until close().
-            opened = open(found[1], mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            self._log = open(found[1], mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         except OSError as error:
             self._complain(f"ERROR:  {self.name}:  cannot log to {spec} ({error.strerror}); going on without")
-        else:
-            self._log = cast("TextIO", opened)
 
     def log(self, text: str) -> None:
         """Write a line into the log."""
@@ -96,7 +99,7 @@ class Output:
         self._write(self._stdout, text)
         self.syslog(text)
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    def _write(self, stream: IO[str], text: str) -> None:
         if self.variables.get("SILENT", "0") != "0":
             return
         stamp = self.variables.get("TS") or self.variables.get("DEBUG", "0")

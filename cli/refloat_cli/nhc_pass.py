@@ -3,21 +3,28 @@
 
 # ruff: noqa: PTH113 - pathlib is slow to start
 
+from __future__ import annotations
+
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from refloat_checks import facts
 from refloat_checks.nhc import plan as plans
 from refloat_checks.nhc import registry, sources, variables
 from refloat_checks.nhc.bridge import Answer, Bridge
-from refloat_checks.nhc.driver import Listener, Options, Pass
+from refloat_checks.nhc.driver import Options, Pass
 from refloat_checks.nhc.findings import PassResult
 from refloat_checks.nhc.plan import Plan
 from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Roots
 from refloat_contract.errors import Misconfigured
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.nhc.driver import Listener
 
 SOURCE_S: Final = 15.0
 _CHECK_S: Final = 10.0

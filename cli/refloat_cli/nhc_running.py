@@ -3,11 +3,11 @@
 
 # ruff: noqa: PLC0415, PTH112, PTH113, PTH118, PTH123 - what is not run is not imported, and pathlib is slow
 
+from __future__ import annotations
+
 import os
 import signal
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
 
 from refloat_checks.nhc import variables
 from refloat_checks.nhc.findings import LineFinding, PassResult
@@ -17,7 +17,11 @@ from refloat_cli.nhc_output import Output
 from refloat_contract.errors import Misconfigured, RefloatError
 from refloat_contract.words import Status
 
+TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
     from refloat_checks.nhc.plan import Step
 
 MOST_S: Final = 45.0
@@ -32,7 +36,7 @@ class Listening:
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    def began(self, step: "Step") -> None:
+    def began(self, step: Step) -> None:
         """Name the check that is looked at."""
         self._output.verbose(RUNNING.format(step.text))
 

@@ -4,12 +4,17 @@
 It runs before every job. Whatever is not this very question is left to the whole command line.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
 
 SOCKET: Final = "/run/refloat/agent.sock"
 _VARIABLE: Final = "REFLOAT_AGENT_SOCKET"

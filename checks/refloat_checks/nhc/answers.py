@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers what bash lines and site scripts ask NHC's library for: matches, sizes, counts, users, hardware."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import hardware
-from refloat_checks.facts import Facts
 from refloat_checks.nhc import units
 from refloat_checks.nhc.bridge import Answer
 from refloat_checks.nhc.match import matches
 from refloat_contract.errors import RefloatError
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 _UNITS: Final[Mapping[str, Callable[[str], object]]] = {
     "parse_size": units.parse_size,

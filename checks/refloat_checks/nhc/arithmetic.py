@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of the shell's arithmetic that NHC's numbers can reach: `010` is octal, `5-4` is one, 64 bits wrap."""
 
+from __future__ import annotations
+
 import re
-from typing import Final
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _TOKEN: Final = re.compile(r"[ \t\n]*(?:([0-9][0-9a-zA-Z@_#]*)|([A-Za-z_][A-Za-z0-9_]*)|([-+*/%()]))")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines of an nhc.conf: `TARGET || CHECK`, and which of them apply to a host."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.match import matches
 from refloat_contract.errors import Misconfigured
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 _BLANKS: Final = " \t"
 _LONE_SLASHES: Final = frozenset({"/", "!/"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One line as NHC reads it: whom it applies to, and what to run there. `number` is where it begins, from 1."""
 

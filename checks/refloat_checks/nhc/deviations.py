@@ -4,11 +4,16 @@
 The linter and the documentation are made from this table, and the checks name its rows where they deviate.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
+
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deviation:
     """One such place: for these checks NHC does this, refloat does that, for this reason."""
 

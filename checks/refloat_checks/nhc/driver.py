@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over the lines of an nhc.conf: native checks and settings here, the rest in one bash; nothing hangs it."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from types import MappingProxyType
 
-from refloat_checks.facts import Facts
 from refloat_checks.nhc import plan as plans
 from refloat_checks.nhc import words
 from refloat_checks.nhc.answers import HARDWARE_NAMES, Answers
@@ -18,26 +17,38 @@ from refloat_checks.nhc.performing import Performer
 from refloat_checks.nhc.plan import BUILTINS, Plan, Step
 from refloat_checks.nhc.variables import PATH, SETTINGS
 from refloat_contract.errors import RefloatError, Refused, Transient
+from refloat_contract.records import record
 from refloat_contract.words import Status
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final, Protocol
+
+    from refloat_checks.facts import Facts
+
+    Find = Callable[[str], NativeCheck | None]
 
 _RUN_COMMANDS: Final = ("check_cmd_", "check_moab_", "check_nv", "check_dmi_", "check_net_ping", "check_ps_unauth")
 _HARDWARE: Final = "check_hw_"
 
 
-class Listener(Protocol):
-    """Who hears how a pass goes: NHC's log and syslog lines, and each finding as it comes."""
+if TYPE_CHECKING:
 
-    def began(self, step: Step) -> None:
-        """A check is looked at."""
+    class Listener(Protocol):
+        """Who hears how a pass goes: NHC's log and syslog lines, and each finding as it comes."""
 
-    def said(self, text: str) -> None:
-        """A line for the log."""
+        def began(self, step: Step) -> None:
+            """A check is looked at."""
 
-    def reported(self, text: str) -> None:
-        """A line for syslog."""
+        def said(self, text: str) -> None:
+            """A line for the log."""
 
-    def found(self, finding: LineFinding) -> None:
-        """A check found something."""
+        def reported(self, text: str) -> None:
+            """A line for syslog."""
+
+        def found(self, finding: LineFinding) -> None:
+            """A check found something."""
 
 
 class Deaf:
@@ -56,7 +67,7 @@ class Deaf:
         """Let it be found."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """How a pass goes. Without `acts` what checks ask for (kill, remount, ...) is not done.
 
@@ -69,12 +80,9 @@ class Options:
     every_line: bool = False
     deadline_s: float = 45.0
     check_deadline_s: float = 10.0
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = MappingProxyType({})
     exports: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=lambda: {"PATH": PATH})
-
-
-Find = Callable[[str], NativeCheck | None]
+    env: Mapping[str, str] = MappingProxyType({"PATH": PATH})
 
 
 class Pass:

@@ -4,7 +4,7 @@ r"""POSIX extended regular expressions, as glibc's regcomp(3) takes them: also w
 GNU's `\w \W \s \S \b \B \< \> \` \'` and back-references are known; other escaped characters stand for themselves.
 """
 
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc.language import (
     ANY,
@@ -23,6 +23,10 @@ from refloat_checks.nhc.language import (
     Span,
     literal,
 )
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _DUP_MAX: Final = 0x7FFF
 _NAME_MAX: Final = 32

@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pass over an nhc.conf found, line by line, and what NHC would make of it: an exit status and one message."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from __future__ import annotations
 
+from types import MappingProxyType
+
+from refloat_contract.records import record
 from refloat_contract.words import Status
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
 
 TIMED_OUT: Final = 142
 CANNOT_RUN: Final = frozenset({126, 127})
 
 
 # NamedTuples, for the nhc command: to import dataclasses takes longer than all that is here.
-class LineFinding(NamedTuple):
+@record
+class LineFinding:
     """What one line found. `deaths` counts its declared failures; without one a failure only returned a status."""
 
     number: int
@@ -36,7 +43,7 @@ class LineFinding(NamedTuple):
         }
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> "LineFinding":
+    def from_dict(cls, said: Mapping[str, Any]) -> LineFinding:
         """Read back what as_dict wrote."""
         return cls(
             said["line"],
@@ -49,7 +56,8 @@ class LineFinding(NamedTuple):
         )
 
 
-class Verdict(NamedTuple):
+@record
+class Verdict:
     """NHC's answer: its exit status, the first failure's message, and whether every line was looked at and is good.
 
     `message` is None where nothing failed: the node is not drained then. It is resumed only when `is_good`.
@@ -61,7 +69,8 @@ class Verdict(NamedTuple):
     is_good: bool = False
 
 
-class PassResult(NamedTuple):
+@record
+class PassResult:
     """A pass: its findings in the order of the file, its verdict, and NHC's variables as the lines left them."""
 
     findings: tuple[LineFinding, ...]

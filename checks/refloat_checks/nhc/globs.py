@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bash's patterns as `[[ text == pattern ]]` takes them: with extglob, and where POSIX leaves it open as bash does."""
 
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc.language import (
     ANY,
@@ -20,6 +20,10 @@ from refloat_checks.nhc.language import (
     literal,
     matcher,
 )
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _EXTENDED: Final = "?*+@!"
 

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a line of an nhc.conf is called among the checks of a node: its check, and what it looks at."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
 
 _CAP: Final = 60  # room for `#12`, under the 64 characters that the name of a check may have
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/@-]+")

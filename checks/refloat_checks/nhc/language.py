@@ -5,14 +5,19 @@ Python's `re` is the fast way. The other, bit-parallel over all places of the te
 the text for whatever pattern, and can say "not this": bash's `!(…)`, which `re` cannot.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
-from typing import Final
 
 from refloat_contract.errors import Misconfigured
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
 
 Span = tuple[str, str]
 _LAST: Final = chr(0x10FFFF)
@@ -43,7 +48,7 @@ class BadPattern(Misconfigured):
         super().__init__(f"column {column} of the pattern {pattern!r}: {what}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chars:
     """One character out of these spans, or with `negated` one that is in none of them."""
 
@@ -66,56 +71,56 @@ class Place(Enum):
     NO_WORD_EDGE = r"(?:(?<!\w)(?!\w)|(?<=\w)(?=\w))"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sequence:
     """One after the other."""
 
-    parts: tuple["Node", ...]
+    parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """Any of these."""
 
-    options: tuple["Node", ...]
+    options: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeat:
     """So many times; `most` None: any number."""
 
-    part: "Node"
+    part: Node
     least: int
     most: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Group:
     """A part whose text a BackReference may ask for again."""
 
     number: int
-    part: "Node"
+    part: Node
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BackReference:
     """The text of an earlier group again."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Not:
     """Any text at all but what this part says."""
 
-    part: "Node"
+    part: Node
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NotEmpty:
     """What this part says, if that is at least one character."""
 
-    part: "Node"
+    part: Node
 
 
 Node = Chars | Place | Sequence | Choice | Repeat | Group | BackReference | Not | NotEmpty

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """NHC's match strings: `glob*`, `/regular expression/`, `{n[01-10],login1}`, and `!` before any of them."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from functools import lru_cache, partial
-from typing import Final
 
 from refloat_checks.nhc import ere, globs, ranges
 from refloat_checks.nhc.language import BadPattern, matcher
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
 
 _KEPT: Final = 1024
 

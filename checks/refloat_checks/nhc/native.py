@@ -1,37 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a native NHC check is given and what it answers; what it wants done is returned, and done by its runner."""
 
+from __future__ import annotations
+
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from types import MappingProxyType
 
-from refloat_checks.facts import Facts
-from refloat_checks.nhc.deviations import Deviation
 from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.units import BadUnit
 from refloat_contract.errors import RefloatError
+from refloat_contract.records import record, replace
 from refloat_contract.words import Status
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final, Protocol
+
+    from refloat_checks.facts import Facts
+    from refloat_checks.nhc.deviations import Deviation
 
 RC_UNKNOWN: Final = 3  # not one that NHC's checks return; monitoring plug-ins say UNKNOWN so
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shell:
     """A text of the administrator's configuration (`-e`, `-E`), for `bash -c`; never with data in it."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """A program and its arguments."""
 
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kill:
     """Send SIGKILL to the process that has this number and was started at this tick, and to no other."""
 
@@ -39,7 +47,7 @@ class Kill:
     started_ticks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Renice:
     """Add to the niceness of the process that has this number and was started at this tick."""
 
@@ -48,7 +56,7 @@ class Renice:
     started_ticks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AwaitExit:
     """See that the process is gone: 0 if it is, 1 if it still runs."""
 
@@ -56,7 +64,7 @@ class AwaitExit:
     started_ticks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MakeDirectory:
     """Make a directory with its parents, for a mount to find."""
 
@@ -67,7 +75,7 @@ class MakeDirectory:
 Action = Shell | Command | Kill | Renice | AwaitExit | MakeDirectory
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NhcOutcome:
     """How a check ended: NHC's return code and message (`check:  text`; empty when it passes or only returned).
 
@@ -82,7 +90,7 @@ class NhcOutcome:
     actions: tuple[Action, ...] = ()
     log: tuple[str, ...] = ()
     syslog: tuple[str, ...] = ()
-    settle: "Callable[[Sequence[int]], NhcOutcome] | None" = None
+    settle: Callable[[Sequence[int]], NhcOutcome] | None = None
 
 
 PASSED: Final = NhcOutcome(0, "", Status.OK)
@@ -103,7 +111,7 @@ def unknown(name: str, text: str) -> NhcOutcome:
     return NhcOutcome(RC_UNKNOWN, f"{name}:  {text}", Status.UNKNOWN)
 
 
-def otherwise(run: "NhcRun", deviation: Deviation, name: str, text: str, nhc: NhcOutcome = PASSED) -> NhcOutcome:
+def otherwise(run: NhcRun, deviation: Deviation, name: str, text: str, nhc: NhcOutcome = PASSED) -> NhcOutcome:
     """Say UNKNOWN where NHC hides something: in strict mode give NHC's answer. The deviation must be in the table."""
     if run.strict:
         return nhc
@@ -121,7 +129,8 @@ def not_fatal(outcome: NhcOutcome) -> NhcOutcome:
     )
 
 
-class Returned(NamedTuple):
+@record
+class Returned:
     """How a function of the site's ended, and what it printed."""
 
     rc: int
@@ -129,23 +138,25 @@ class Returned(NamedTuple):
     timed_out: bool = False
 
 
-class Functions(Protocol):
-    """The functions that the site's scripts define; they live in bash."""
+if TYPE_CHECKING:
 
-    def knows(self, name: str) -> bool:
-        """Tell whether there is a function of this name."""
-        ...
+    class Functions(Protocol):
+        """The functions that the site's scripts define; they live in bash."""
 
-    async def call(self, argv: Sequence[str], timeout_s: float | None) -> Returned:
-        """Call one; its arguments are data. Raises Transient, or Refused for an offline tree."""
-        ...
+        def knows(self, name: str) -> bool:
+            """Tell whether there is a function of this name."""
+            ...
+
+        async def call(self, argv: Sequence[str], timeout_s: float | None) -> Returned:
+            """Call one; its arguments are data. Raises Transient, or Refused for an offline tree."""
+            ...
 
 
 class Aborted(Exception):
     """In strict mode: the shell would abandon the check here, without a message, and take that for a failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NhcRun:
     """What the checks of one pass share. `variables` are NHC's, with its defaults, as the configuration left them.
 
@@ -158,7 +169,7 @@ class NhcRun:
     deadline_s: float = 30.0
     strict: bool = False
     clock: Callable[[], float] = time.time
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
     functions: Functions | None = None
 
     def variable(self, name: str, default: str = "") -> str:
@@ -169,7 +180,7 @@ class NhcRun:
 Look = Callable[[Sequence[str], NhcRun], Awaitable[NhcOutcome]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NativeCheck:
     """One of NHC's checks. It never raises: what it cannot look at is UNKNOWN, for itself alone."""
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does what an outcome asks for: the configuration's own commands, kills, renices, directories for mounts."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
 import select
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
 
 from refloat_checks.nhc.native import (
     Action,
@@ -21,7 +20,13 @@ from refloat_checks.nhc.native import (
     Shell,
 )
 from refloat_contract.errors import Refused, Transient
+from refloat_contract.records import record
 from refloat_service import commands
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 LAUNCHER: Final = ("/usr/bin/env", "--")
 _KILLED: Final = 137
@@ -29,7 +34,7 @@ _GONE_S: Final = 1.0
 _STARTED_FIELD: Final = 19  # of /proc/PID/stat (proc(5) counts from 1), behind the command's closing bracket
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Performer:
     """Performs actions, each within `deadline_s`, with NHC's environment."""
 

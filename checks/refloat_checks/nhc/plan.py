@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pass is to do on a host: the lines that apply to it, read once, and what of them needs bash."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
 
 from refloat_checks.nhc import conf, labels, words
 from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.words import Command
+from refloat_contract.records import record, replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import Final
 
 BUILTINS: Final[Mapping[str, int]] = {"true": 0, ":": 0, "false": 1}
 # NHC's own scripts: their checks are native here, and so are the names that they give to others.
@@ -25,7 +30,7 @@ _SETTING: Final = re.compile(r"^(?:export[ \t]+)?[A-Za-z_]\w*=", re.MULTILINE)
 _LONE: Final = frozenset({"/", "!/"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One line that applies: its number, the check's text, and it as plain words where it is that plain."""
 
@@ -41,7 +46,7 @@ class Step:
         return self.command is not None and not self.command.words and not self.problem
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """The steps of a pass, the site's scripts, and the names of functions that either defines."""
 

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """NHC's node ranges, `{n[01-10],login1}`, with every oddity of theirs: what they match decides which checks run."""
 
+from __future__ import annotations
+
 import re
-from typing import Final
 
 from refloat_checks.nhc import globs
 from refloat_checks.nhc.arithmetic import evaluate
 from refloat_checks.nhc.language import BadPattern, matcher
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _NAME: Final = re.compile(r"[-a-zA-Z0-9_]+[0-9]+[-\\.a-zA-Z0-9]*")
 _RANGE: Final = re.compile(r"([-a-zA-Z0-9_]+)\[([0-9]+)-([0-9]+)\]([-\\.a-zA-Z0-9]*)")

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find NHC's checks by their names."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from functools import cache
 from importlib import import_module
-from typing import Final
 
 from refloat_checks.nhc.native import NativeCheck
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
 
 # Where each lives: a module is loaded when one of its checks is asked for, so that the nhc command starts quickly.
 _CHECKS: Final[Mapping[str, str]] = {

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """When NHC drains and resumes a node in Slurm, and with which words; for states as `sinfo -o %t` spells them."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 LEADER: Final = "NHC:"
 NO_REASON: Final = "none"

@@ -4,6 +4,8 @@
 # pathlib would be a tenth of what the one-shot command may cost.
 # ruff: noqa: PTH118, PTH123
 
+from __future__ import annotations
+
 import os
 
 from refloat_checks.nhc import plan, registry

@@ -5,11 +5,16 @@ Where NHC's own parser gives no number (`1.5G`, `1GiB`, `010`) its checks compar
 BadUnit.
 """
 
+from __future__ import annotations
+
 import re
-from typing import Final
 
 from refloat_checks.nhc.arithmetic import evaluate, wrap
 from refloat_contract.errors import Misconfigured
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 _UNITS: Final = "kmgtpe"
 _PLAIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """NHC's variables: those that checks and settings look at, and what they are before anything is configured."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Final
 
 PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
 _NAMES: Final = """

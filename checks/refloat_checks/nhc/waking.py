@@ -2,7 +2,6 @@
 """What wakes the lines of an nhc.conf: what wakes the same checks in TOML; and a pass over some lines only."""
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from refloat_checks import registry
 from refloat_checks.nhc.forms import table
@@ -10,6 +9,7 @@ from refloat_checks.nhc.forms.form import NoForm
 from refloat_checks.nhc.plan import Plan, Step
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
+from refloat_contract.records import replace
 
 
 def by_label(plan: Plan) -> dict[str, tuple[Wake, ...]]:

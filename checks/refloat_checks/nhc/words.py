@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A check of an nhc.conf as plain words, where it is that plain: names, quotes, variables, arithmetic; else bash's."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Final, NamedTuple
 
 from refloat_checks.nhc import arithmetic
+from refloat_contract.records import record
 
-Lookup = Callable[[str], str | None]
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Final
+
+    Lookup = Callable[[str], str | None]
 
 _BLANKS: Final = re.compile(r"[ \t\n]+")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -33,7 +39,8 @@ class Kind(Enum):
 
 
 # NamedTuples, for the nhc command: to import dataclasses takes longer than all that is here.
-class Part(NamedTuple):
+@record
+class Part:
     """A piece of a word; what a quoted one holds is never split at blanks."""
 
     kind: Kind
@@ -44,7 +51,8 @@ class Part(NamedTuple):
 Word = tuple[Part, ...]
 
 
-class Command(NamedTuple):
+@record
+class Command:
     """A command in plain words: variables to set (and to export), or a name and its arguments; or nothing at all."""
 
     words: tuple[Word, ...] = ()

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words `ignore`, `log`, `syslog`, `die` and `kill` behind a check: what it does about what it finds."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from refloat_checks.nhc.native import Action, NhcOutcome, failed, passed
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def react(name: str, text: str, words: Sequence[str], kill: Action | None = None) -> NhcOutcome:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_cmd_output, _status, _dmesg: how a command ends, and what it prints."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.lines import Unwanted, compare
 from refloat_checks.nhc.checks.launching import TERMINATED, Ended, launch
@@ -11,6 +9,12 @@ from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 _OUTPUT: Final = "check_cmd_output"
 _STATUS: Final = "check_cmd_status"
@@ -21,7 +25,7 @@ _ALARM: Final = 142
 BUILTINS: Final = frozenset({":", ".", "command", "declare", "eval", "source", "type", "ulimit", "umask", "[["})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What a command must answer: its name in messages, a status, match strings, and messages of one's own."""
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_daemon and check_ps_blacklist: that a command line with this in it runs, or must not."""
 
-from collections.abc import Sequence
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import process_table, titles
 from refloat_checks.nhc.checks.owners import Owned, owned
 from refloat_checks.nhc.checks.patterns import require_meaning
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 _DAEMON: Final = "check_ps_daemon"
 _BLACKLIST: Final = "check_ps_blacklist"

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_hw_cpuinfo, _ib, _gm, _eth: processors, InfiniBand ports, and network devices that must be there."""
 
-from collections.abc import Sequence
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import hardware
 from refloat_checks.cpu_counts import Counts, miscounts
@@ -10,6 +9,11 @@ from refloat_checks.device_names import fitting, is_usable
 from refloat_checks.hardware import Infiniband, Processors
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 _GM_MODULE: Final = "gm"
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_dmi_data_match and check_dmi_raw_data_match: what the firmware tells of the machine, as dmidecode prints it."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.arithmetic import evaluate
@@ -13,6 +12,12 @@ from refloat_checks.nhc.checks.options import getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from typing import Final
 
 _DATA: Final = "check_dmi_data_match"
 _RAW: Final = "check_dmi_raw_data_match"
@@ -20,7 +25,7 @@ _HANDLE: Final = re.compile(r"Handle ([A-Fa-fXx0-9]+), DMI type ([0-9]+), ")
 _INDENTED: Final = re.compile(r"(\s+)(\S.*)$")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Structure:
     """One DMI structure; each of its lines with the headings that it stands under: `Section: Sub: text`."""
 

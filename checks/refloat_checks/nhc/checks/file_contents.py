@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_file_contents: match strings that some line of a file must match, or with `!` none may."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.lines import compare
 from refloat_checks.nhc import conf, deviations
 from refloat_checks.nhc.checks.options import absolute
 from refloat_checks.nhc.checks.patterns import require_meaning
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, unknown
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 NAME: Final = "check_file_contents"
 CAP_BYTES: Final = 4 << 20

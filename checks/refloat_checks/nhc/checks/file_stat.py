@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_file_stat: owners, permissions, device numbers and times of files; of links themselves, not their targets."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from __future__ import annotations
 
 from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, absolute, getopts
 from refloat_checks.nhc.native import PASSED, Aborted, NativeCheck, NhcOutcome, NhcRun, failed
-from refloat_checks.probed import Attributes
+from refloat_contract.records import record, replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
+    from refloat_checks.probed import Attributes
 
 NAME: Final = "check_file_stat"
 _ANYTHING: Final = Wanted()
@@ -19,7 +24,7 @@ _NUMBER: Final = "device number"
 _SECONDS: Final = "number of seconds"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Test:
     """What an option compares, how its argument is read (a text, if not as a number), and what a fault is called."""
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_file_test: the tests of test(1) on files, all of which must be true."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping, Sequence
-from typing import Final
 
 from refloat_checks.file_faults import Seen, Wanted, faults
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks.options import absolute
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
-from refloat_checks.probed import Examination
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.probed import Examination
 
 NAME: Final = "check_file_test"
 _FLAGS: Final = frozenset("abcdefghkprstuwxOGLSN")

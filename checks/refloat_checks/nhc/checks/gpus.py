@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_nv_healthmon and check_nvsmi_healthmon: how NVIDIA's own tools end."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc.checks.launching import NOT_FOUND, Ended, once
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+from refloat_contract.records import replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 _HEALTHMON: Final = "check_nv_healthmon"
 _SMI: Final = "check_nvsmi_healthmon"

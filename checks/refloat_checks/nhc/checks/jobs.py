@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who has jobs on this node, as its resource manager says."""
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from refloat_checks.nhc.checks.launching import launch
 from refloat_checks.nhc.native import NhcRun
 from refloat_checks.proc import read_text
 from refloat_contract.errors import Transient
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 AUTHORISED: Final = "root nobody"
 KNOWN: Final = frozenset({"slurm", "pbs"})

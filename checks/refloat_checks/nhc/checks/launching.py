@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the programs that some checks are about, as NHC's shell would see them end."""
 
+from __future__ import annotations
+
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from refloat_checks.nhc.native import NhcRun
 from refloat_contract.errors import Refused
+from refloat_contract.records import record
 from refloat_service import commands
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
 
 PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
 NOT_FOUND: Final = 127
@@ -21,7 +26,7 @@ _SIGNALLED: Final = 128
 TERMINATED: Final = 143
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """How a program ended, in the shell's numbers, and what it said; `error` alone goes to NHC's log."""
 

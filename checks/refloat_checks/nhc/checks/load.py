@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_loadavg and check_ps_kswapd: how busy the machine is, and its memory's reclaim threads are."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import hardware, process_table
 from refloat_checks.nhc.checks.acting import react
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
 from refloat_checks.process_table import ProcessUse
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
 
 _LOADAVG: Final = "check_ps_loadavg"
 _KSWAPD: Final = "check_ps_kswapd"
@@ -17,7 +21,7 @@ _KTHREADD: Final = 2
 _MINUTES: Final = (1, 5, 15)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Overload:
     """A load average, by its minutes, that has reached its limit."""
 

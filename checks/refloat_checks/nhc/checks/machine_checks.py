@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_hw_mcelog: how many memory errors mcelog's daemon has counted within a day."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks.launching import Ended, once
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
+from refloat_contract.records import replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final
 
 NAME: Final = "check_hw_mcelog"
 _REFUSED: Final = "Connection refused"

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_hw_physmem, _swap, _mem and their _free: how much memory there is, and how much of it is free."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import hardware
 from refloat_checks.bounds import Breach, breach
@@ -11,9 +9,15 @@ from refloat_checks.hardware import Memory
 from refloat_checks.nhc.arithmetic import wrap
 from refloat_checks.nhc.checks.numbers import percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Kind:
     """A kind of memory: its words in messages, and where it stands in the facts."""
 

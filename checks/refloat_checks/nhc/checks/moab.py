@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_moab_sched, _rm, _torque: what Moab and TORQUE say of themselves."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
 
 from refloat_checks.nhc.checks.cmd import run_output
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 _SCHED: Final = "check_moab_sched"
 _RM: Final = "check_moab_rm"

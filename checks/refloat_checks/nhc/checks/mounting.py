@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_fs_mount, _rw, _ro: what is mounted where, from where, of which type, with which options."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import mount_faults
-from refloat_checks.facts import Facts
 from refloat_checks.mount_faults import Mounted, Part, automount, faults
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
@@ -23,6 +20,14 @@ from refloat_checks.nhc.native import (
     passed,
 )
 from refloat_checks.proc import read_text, unescape
+from refloat_contract.records import record, replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 NAME: Final = "check_fs_mount"  # that of the messages of all three
 _SAID: Final = {
@@ -34,7 +39,7 @@ READ_WRITE: Final = "/(^|,)rw($|,)/"
 READ_ONLY: Final = "/(^|,)ro($|,)/"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What the check is told: mount points, match strings for what is there, and what to do about it."""
 

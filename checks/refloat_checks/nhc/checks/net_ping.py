@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_net_ping: that hosts answer, asked by a socket of our own; by ping(8) only where the kernel gives us none."""
 
+from __future__ import annotations
+
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from refloat_checks import pings
 from refloat_checks.nhc.checks.launching import NOT_FOUND, launch
@@ -12,6 +11,12 @@ from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.native import PASSED, BadWords, NativeCheck, NhcOutcome, NhcRun, failed
 from refloat_checks.pings import NotAllowed, Ping
 from refloat_contract.errors import Refused
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 NAME: Final = "check_net_ping"
 _DEFAULTS: Final = {"c": "1", "t": "2", "w": "1"}
@@ -19,7 +24,7 @@ _FLAGS: Final = "Iisct" + "wW"
 _GRACE_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """Whom to ask, and how: as a ping of ours, and as ping(8)'s options."""
 

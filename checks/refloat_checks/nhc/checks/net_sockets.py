@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_net_socket: that a socket is there, or not, by protocol, addresses, state, owner and program."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import process_table, sockets
-from refloat_checks.facts import Facts
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.owners import names
 from refloat_checks.nhc.checks.patterns import require_meaning
@@ -22,6 +19,14 @@ from refloat_checks.nhc.native import (
     passed,
 )
 from refloat_checks.sockets import Socket
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 NAME: Final = "check_net_socket"
 _FIELDS: Final = (
@@ -36,7 +41,7 @@ _FIELDS: Final = (
 _UNHELD: Final = "unknown"  # netstat's word for the program of a socket that nobody holds open
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """Match strings by option letter, and what is made of what they find."""
 

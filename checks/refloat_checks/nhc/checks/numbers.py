@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers among a check's arguments; None stands for what the shell cannot compare, which then is never true."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable
-from typing import Final
 
 from refloat_checks.nhc import units
 from refloat_checks.nhc.arithmetic import evaluate
 from refloat_checks.nhc.native import Aborted
 from refloat_checks.nhc.units import BadUnit
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
 
 _SCALED: Final = re.compile(r".*[mgtpe]b?", re.IGNORECASE | re.DOTALL)
 _SCALED_COUNT: Final = re.compile(r".*[kmgtpe]", re.IGNORECASE | re.DOTALL)

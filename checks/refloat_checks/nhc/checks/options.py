@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A check's options as the shell's getopts reads them: single letters, bundled, arguments attached or following."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
 from refloat_checks.nhc.native import NhcOutcome, failed
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """The options in order, each with its argument (empty for a flag), and the words behind them."""
 

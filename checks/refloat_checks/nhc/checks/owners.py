@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose processes are: numbers to names, and which of them fit."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
 from refloat_checks import process_table
-from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.process_titles import Title
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from refloat_checks.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Owned:
     """A process with its owner's name, and the tick at which it was started."""
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Match strings among a check's arguments: where they mean nothing they are configuration errors, not silence."""
 
+from __future__ import annotations
+
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import NhcRun
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_unauth_users and check_ps_userproc_lineage: processes of users who have no business here."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
 
 from refloat_checks import hardware, process_table
-from refloat_checks.facts import Facts
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.checks import jobs
 from refloat_checks.nhc.checks.acting import react
@@ -18,7 +16,15 @@ from refloat_checks.nhc.checks.resources import max_sys_uid
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, Kill, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
 from refloat_checks.process_table import ProcessUse
+from refloat_contract.records import record, replace
 from refloat_contract.words import Status
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 _UNAUTHORISED: Final = "check_ps_unauth_users"
 _LINEAGE: Final = "check_ps_userproc_lineage"
@@ -31,7 +37,7 @@ DAEMONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ignored:
     """What the options say not to look at."""
 
@@ -59,7 +65,7 @@ def ignored(given: Options, *, strict: bool) -> Ignored:
     return Ignored(given.all("c"), given.all("u"), given.all("n"), given.all("p"), strict=strict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """Whose processes are looked at, and who of them may have any."""
 

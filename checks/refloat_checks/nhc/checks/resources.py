@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_cpu, _mem, _physmem, _time: processes of users that use more than they should."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Final
 
 from refloat_checks import hardware, process_table
-from refloat_checks.facts import Facts
 from refloat_checks.nhc import units
 from refloat_checks.nhc.answers import max_sys_uid as of_login_defs
 from refloat_checks.nhc.checks.numbers import size_kb, whole
@@ -31,6 +29,14 @@ from refloat_checks.nhc.native import (
 from refloat_checks.nhc.units import BadUnit
 from refloat_checks.proc import read_text
 from refloat_checks.process_table import ProcessUse
+from refloat_contract.records import record, replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Final
+
+    from refloat_checks.facts import Facts
 
 _LOGIN_DEFS: Final = "/etc/login.defs"
 _PERMILLE: Final = 10
@@ -48,7 +54,7 @@ def ram_percent(process: ProcessUse) -> float:
     return process.memory_permille / _PERMILLE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Which:
     """Which processes are looked at: by first word or whole line, and by owner (match strings)."""
 
@@ -95,7 +101,7 @@ async def seen(facts: Facts, which: Which) -> tuple[tuple[ProcessUse, ...], dict
     return processes, await names(facts, (each.uid for each in processes if which.is_looked_at(each.uid)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limit:
     """A limit, what of a process is held against it, and how a message says so."""
 
@@ -104,7 +110,7 @@ class Limit:
     said: Callable[[ProcessUse], str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """Which processes are looked at, and what is done to those that use too much."""
 

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_ps_service: that a service's process runs, or must not, and what to do about it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks import process_table, titles
 from refloat_checks.nhc.checks.options import getopts
@@ -24,13 +22,19 @@ from refloat_checks.nhc.native import (
     passed,
 )
 from refloat_checks.process_titles import Title
+from refloat_contract.records import record, replace
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 NAME: Final = "check_ps_service"
 _SERVICE: Final = "/sbin/service"
 _CYCLE: Final = f'{_SERVICE} "$@" stop ; sleep 2 ; exec {_SERVICE} "$@" start'
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Service:
     """What the check is told. `starts` and `stops` are in NHC's order of precedence, empty if none is asked for."""
 

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_fs_size, _free, _used, _inodes, _ifree, _iused: how large a filesystem is, and how full."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
 
 from refloat_checks.bounds import Bound, Breach, breach
 from refloat_checks.filling import Filling, inodes, space
@@ -12,9 +10,15 @@ from refloat_checks.nhc.checks.numbers import count, percent, size_kb
 from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
 from refloat_checks.probed import Usage, is_broken
 from refloat_checks.proc import mount_at
+from refloat_contract.records import record
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Unit:
     """How an amount is read and spelled: sizes in kB, or counts."""
 

@@ -1,12 +1,11 @@
 """Mount points: what is wrong, what is done about it, and who only observes does nothing."""
 
-import dataclasses
-
 import pytest
 
 from refloat_checks.mount_faults import Mounted
 from refloat_checks.nhc.checks.mounting import Wanted, judge, parse_mounts, read_words
 from refloat_checks.nhc.native import Command, MakeDirectory, NhcOutcome, Shell
+from refloat_contract.records import replace
 
 TABLE = parse_mounts(
     "/dev/sda1 / ext4 rw,relatime 0 0\nnfs:/s /scratch\\040one nfs ro,vers=4.2 0 0\n"
@@ -59,7 +58,7 @@ def test_a_missing_directory_is_made_by_the_runner() -> None:
 
 
 def test_found_actions_are_for_what_is_found() -> None:
-    outcome = judge(TABLE, dataclasses.replace(wanted("/"), found_action="true"), frozenset())
+    outcome = judge(TABLE, replace(wanted("/"), found_action="true"), frozenset())
 
     assert (outcome.rc, outcome.actions) == (0, (Shell("true"),))
 

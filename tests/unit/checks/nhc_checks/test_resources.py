@@ -1,6 +1,5 @@
 """What processes use, whose they are, and who may have any."""
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from refloat_checks.proc import Roots
 from refloat_checks.process_table import ProcessUse, parse_use
 from refloat_checks.process_titles import Title, TitleReader, title_of
 from refloat_contract.errors import Transient
+from refloat_contract.records import replace
 from refloat_contract.words import Status
 
 Ask = Callable[..., Awaitable[NhcOutcome]]
@@ -35,7 +35,7 @@ def test_shares_are_computed_as_ps_does() -> None:
 
     use = parse_use(Title(50, "x"), stat, 1000, uptime_s=20.0, ram_kb=10240)
 
-    assert dataclasses.replace(use, title="") == ProcessUse(50, 40, 1000, "", 500, 100, 1024, 8192, 5, 1000)
+    assert replace(use, title="") == ProcessUse(50, 40, 1000, "", 500, 100, 1024, 8192, 5, 1000)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_a_parent_of_the_same_user_is_killed_too(ask: Ask) -> None:
 
 
 async def test_a_parent_of_another_user_is_left_alone(ask: Ask) -> None:
-    recorded = {**RECORDED, "what processes use": (dataclasses.replace(PARENT, uid=0), BURNER)}
+    recorded = {**RECORDED, "what processes use": (replace(PARENT, uid=0), BURNER)}
 
     outcome = await ask("check_ps_cpu", "-K", "99", recorded=recorded)
 
@@ -154,7 +154,7 @@ async def test_a_size_that_nhc_cannot_read_is_a_configuration_error(ask: Ask) ->
 
 
 async def test_seconds_that_are_no_octal_number_fail_only_in_strict_mode(ask: Ask) -> None:
-    recorded = {**RECORDED, "what processes use": (dataclasses.replace(BURNER, cpu_s=68),)}
+    recorded = {**RECORDED, "what processes use": (replace(BURNER, cpu_s=68),)}
 
     assert (await ask("check_ps_time", "90", recorded=recorded)).rc == 0
     assert (await ask("check_ps_time", "90", recorded=recorded, strict=True)).rc == 1
