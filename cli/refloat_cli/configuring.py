@@ -54,7 +54,7 @@ class Judgement:
 def judge(file: Path, kind: Kind | None) -> Judgement:
     """Read one file as its daemon would."""
     try:
-        kind = kind or _recognised(file)
+        kind = kind or recognised(file)
         if kind is Kind.NHC:
             return _judge_nhc(file)
         settings.load(_MODELS[kind], file, env_prefix="REFLOAT", env={})
@@ -75,7 +75,8 @@ def _judge_nhc(file: Path) -> Judgement:
     return Judgement(file, Kind.NHC, tuple(f"{file}:{trap}" for trap in lint(text, known)))
 
 
-def _recognised(file: Path) -> Kind:
+def recognised(file: Path) -> Kind:
+    """Whose configuration a file is, by its name, or by its keys."""
     if file.suffix == ".conf":
         return Kind.NHC
     named = [kind for kind in Kind if kind in file.name]

@@ -22,6 +22,7 @@ MAX_SENTENCE: Final = 240
 
 HOLD_WORD: Final = "refloat-hold:"
 RELEASE_WORD: Final = "refloat-release:"
+NO_CYCLE: Final = "-"
 _PRIOR: Final = " was: "
 _MAX_DIGITS: Final = 3
 _OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
@@ -186,11 +187,15 @@ def _of_cycle(text: str, dialect: Dialect) -> tuple[str, str, str]:
     """The sentence, the cycle and the prior reason of a hold or a release."""
     sentence = _without_suffix(text)
     if (found := _CYCLE_AND_PRIOR.search(sentence)) is not None:
-        return sentence[: found.start()].strip(), found["cycle"], _prior(found["prior"], dialect)
+        return sentence[: found.start()].strip(), _named(found["cycle"]), _prior(found["prior"], dialect)
     # The cycle stands at the end; the sentence before it may quote anything.
     words, _, last = sentence.rpartition(" ")
     cycle = _options(last).get("refloat", "") if last.startswith("refloat=") else ""
-    return (words.strip() if cycle else sentence), cycle, ""
+    return (words.strip() if cycle else sentence), _named(cycle), ""
+
+
+def _named(cycle: str) -> str:
+    return "" if cycle == NO_CYCLE else cycle
 
 
 def _has_prefix(text: str, prefix: str) -> bool:
@@ -264,9 +269,11 @@ def write_hold(sentence: str, cycle: str, prior: str = "") -> str:
     return _with_prior(f"{HOLD_WORD} {one_line(sentence)} refloat={cycle}", prior)
 
 
-def write_release(sentence: str, cycle: str, prior: str = "") -> str:
+def write_release(sentence: str, cycle: str = "", prior: str = "") -> str:
     """The reason by which an administrator calls a cycle off, or gives a held node back."""
-    return _with_prior(f"{RELEASE_WORD} {one_line(sentence)} refloat={cycle}", prior)
+    line = f"{RELEASE_WORD} {_plain(sentence)}"
+    # The marks of a cycle stand even where it is not known, for `was:` counts after them only.
+    return _with_prior(f"{line} refloat={cycle or NO_CYCLE}", prior)
 
 
 def write_health(failures: Sequence[tuple[str, str]], prefix: str = "refloat:") -> str:
