@@ -10,7 +10,7 @@ LAB_NODES ?= 4
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc bench-agent bench-cycle lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,9 @@ bench-agent: venv-dev ## from a kernel event to the drain, idle cost, frozen fil
 	$(BIN)/python tests/bench/agent.py $(ARGS)
 	$(BIN)/python tests/bench/frozen.py
 	$(BIN)/python tests/bench/storms.py
+
+bench-events: venv-dev ## from a fault on a node to the drain in real Slurm (root on Debian)
+	$(BIN)/python tests/bench/labevents.py $(ARGS)
 
 bench-cycle: venv-dev ## out of service for a reboot: a script in the health check, and refloat (root on Debian)
 	$(BIN)/python tests/bench/cycle.py $(ARGS)
