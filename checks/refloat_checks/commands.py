@@ -10,7 +10,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.lines import compare
 from refloat_checks.nhc.match_string import MatchString
 from refloat_service import commands
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 # The words of shells and other launchers for "cannot": a wrapper script says so for what it could not run.
 _CANNOT_RUN: Final = frozenset({126, 127})

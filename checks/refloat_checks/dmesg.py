@@ -8,7 +8,7 @@ from refloat_checks.commands import run, valid_program
 from refloat_checks.facts import Facts
 from refloat_checks.lines import compare
 from refloat_checks.nhc.match_string import MatchString
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 
 class DmesgLimits(Limits):

@@ -12,7 +12,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.match_string import MatchString
 from refloat_contract.errors import Refused
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 _RPM_FORMAT: Final = "%{VERSION}-%{RELEASE}\\n"
 _DPKG_FORMAT: Final = "${db:Status-Status} ${Version}\\n"

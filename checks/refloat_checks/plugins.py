@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from refloat_checks.api import Finding, Limits, failed, passed, unknown
 from refloat_checks.commands import not_run, run, valid_program
 from refloat_checks.facts import Facts
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 
 class PluginLimits(Limits):

@@ -14,7 +14,7 @@ from refloat_checks.nhc.match_string import MatchString
 from refloat_checks.verdicts import verdict
 from refloat_contract.errors import Transient
 from refloat_service import commands
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 _NOT_FOUND: Final = 2  # getent(1): a key is not in the database
 

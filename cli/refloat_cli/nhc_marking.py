@@ -7,7 +7,7 @@ from refloat_checks.nhc import slurm_marking, words
 from refloat_contract.errors import RefloatError
 from refloat_contract.records import record
 from refloat_service import commands
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

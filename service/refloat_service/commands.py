@@ -7,37 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from refloat_contract.errors import Refused, Transient
+from refloat_service.completed import LAUNCHER, OUTPUT_CAP_BYTES, Completed, as_run, require_program
 
-OUTPUT_CAP_BYTES: Final = 8 << 20
 _GRACE_S: Final = 1.0
-# asyncio waits for the exec itself on the event loop; an executable on a filesystem that hangs would hang the loop.
-# env(1) is on the root filesystem: what it executes may hang alone, and is killed at the deadline.
-_LAUNCHER: Final = ("/usr/bin/env", "--")
-_CANNOT_RUN: Final = frozenset({126, 127})
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """How a program ended: its exit status (negative: the signal), its output, and the seconds it took."""
-
-    argv: tuple[str, ...]
-    returncode: int
-    stdout: str
-    stderr: str
-    duration_s: float
-
-    @property
-    def complaint(self) -> str:
-        """The last line that the program said, errors first: what to show a human."""
-        for text in (self.stderr, self.stdout):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            if lines:
-                return lines[-1]
-        return f"exit status {self.returncode}"
 
 
 async def run(
@@ -57,12 +32,11 @@ async def run(
         Transient: the deadline passed, or the output was larger than ``cap_bytes``.
         Refused: the program does not exist or may not be run.
     """
-    if not argv or not argv[0] or "=" in argv[0]:
-        raise Refused(f"not a program's name: {argv[0] if argv else ''!r}")
+    require_program(argv)
     started = time.monotonic()
     try:
         process = await asyncio.create_subprocess_exec(
-            *_LAUNCHER,
+            *LAUNCHER,
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -88,9 +62,7 @@ async def run(
         err.decode(errors="replace"),
         time.monotonic() - started,
     )
-    if done.returncode in _CANNOT_RUN and done.stderr.startswith(f"{_LAUNCHER[0]}: "):
-        raise Refused(f"cannot run {argv[0]}: {done.complaint.rpartition(': ')[2]}")
-    return done
+    return as_run(done)
 
 
 async def _collect(process: asyncio.subprocess.Process, stdin: bytes | None, cap: int) -> tuple[bytes, bytes]:

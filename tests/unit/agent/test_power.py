@@ -14,7 +14,7 @@ from refloat_agent.recipes import Way
 from refloat_checks.proc import Roots
 from refloat_contract.errors import Refused, Transient
 from refloat_service import commands
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 KERNEL = "1a2b3c4d-0000-4000-8000-000000000000"
 

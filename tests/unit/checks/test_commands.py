@@ -10,7 +10,7 @@ from refloat_checks.facts import Facts
 from refloat_checks.plugins import PluginLimits
 from refloat_checks.runner import Runner
 from refloat_contract.words import Status
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 
 def done(status: int, stdout: str = "", stderr: str = "") -> Completed:

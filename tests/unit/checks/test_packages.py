@@ -17,7 +17,7 @@ from refloat_checks.packages import (
     versions_of_rpm,
 )
 from refloat_contract.words import Status
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 
 def done(status: int, stdout: str = "") -> Completed:

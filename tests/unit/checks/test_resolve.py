@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from refloat_checks.facts import Facts
 from refloat_checks.resolve import ResolveLimits, judge, look
 from refloat_contract.words import Status
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 
 def done(status: int, stdout: str = "", stderr: str = "") -> Completed:

@@ -17,7 +17,7 @@ from refloat_checks.moab import MoabLimits
 from refloat_checks.nhc.checks.launching import Ended
 from refloat_checks.nvidia_tool import NvidiaToolLimits
 from refloat_contract.words import Status
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 DMI = """\
 Handle 0x0000, DMI type 0, 26 bytes

@@ -13,7 +13,7 @@ from refloat_agent.effects.storage.table import Entry, Table
 from refloat_agent.storage import Storage
 from refloat_contract.errors import Refused
 from refloat_service import commands
-from refloat_service.commands import Completed
+from refloat_service.completed import Completed
 
 log = structlog.get_logger(__name__)
 
