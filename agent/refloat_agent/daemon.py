@@ -115,6 +115,7 @@ class Agent:
         self.loop: Loop | None = None
         self.decision: Decision | None = None
         self.seen: Observation | None = None
+        self.policy = settings.policy()
         self._pace = pace
         self._usage = Usage(self.machine.clock.boottime_s)
         self._ready = False
@@ -179,7 +180,7 @@ class Agent:
         if journal.is_new(state) and self.settings.mount_at_boot and self.settings.mode == "act":
             state = replace(state, restore=True)
         self.loop = Loop(
-            policy=self.settings.policy(),
+            policy=self.policy,
             journal=journal,
             performer=Performer(self._effects(), tasks, self._wake),
             clock=self.machine.clock,
@@ -231,7 +232,7 @@ class Agent:
     def _decided(self, decision: Decision, seen: Observation) -> None:
         self.decision, self.seen = decision, seen
         self._usage.note()
-        report = report_of(decision, seen, self.settings, VERSION)
+        report = report_of(decision, seen, self.settings, VERSION, self.policy.recipes)
         self.bus.report(report)
         line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
         if not self._ready and self.health.is_known:

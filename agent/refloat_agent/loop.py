@@ -8,6 +8,7 @@ but those that protect jobs or put things back.
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -23,6 +24,7 @@ from refloat_agent.performer import Performer
 from refloat_agent.ports import Clock, Processes, SlurmNode
 from refloat_agent.state import Policy, State, move
 from refloat_contract.errors import RefloatError
+from refloat_contract.messages import Event
 from refloat_contract.words import Phase
 from refloat_slurm.gateway import Job
 
@@ -55,6 +57,8 @@ class Loop:
     pace: Pace = DEFAULT_PACE
     ticks: int = 0
     journal_error: str = ""
+    told: deque[Event] = field(default_factory=lambda: deque(maxlen=200))
+    """The latest events of this life, for whoever asks the agent itself."""
     _again_s: float | None = None
     _saved: State | None = None
     _stimulus: asyncio.Event = field(default_factory=asyncio.Event)
@@ -186,6 +190,7 @@ class Loop:
         except RefloatError as error:
             log.warning("events_not_delivered", error=str(error), waiting=len(self.state.outbox))
             return
+        self.told.extend(self.state.outbox)
         self.state = replace(self.state, outbox=())
 
     def _log_move(self, after: State) -> None:

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 from refloat_agent.config import AgentSettings
 from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation
+from refloat_agent.recipes import Recipe
 from refloat_agent.rehearsal import rehearse
+from refloat_agent.state import Cycle
 from refloat_checks.api import Profile
-from refloat_contract.errors import BadMessage, Refused, Transient
+from refloat_contract import story
+from refloat_contract.errors import BadMessage, RefloatError, Refused, Transient
 from refloat_contract.messages import CycleInfo, NodeReport
 from refloat_contract.reasons import one_line
 from refloat_contract.words import Phase, Status
 from refloat_service.control import Handler
+from refloat_slurm import states
 from refloat_slurm.gateway import NodeView
 
 if TYPE_CHECKING:
@@ -25,7 +29,17 @@ _PROFILE_S: Final = 30.0
 _MAX_NAME: Final = 64
 
 
-def report_of(decision: Decision, seen: Observation, settings: AgentSettings, version: str) -> NodeReport:
+def _left(cycle: Cycle, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """The steps after the one that the cycle is at; none while it is held."""
+    recipe = recipes.get(cycle.recipe)
+    if recipe is None or cycle.phase is Phase.HELD:
+        return ()
+    return tuple(str(step.kind) for step in recipe.steps[cycle.step + 1 :])
+
+
+def report_of(
+    decision: Decision, seen: Observation, settings: AgentSettings, version: str, recipes: Mapping[str, Recipe]
+) -> NodeReport:
     """The node's status, as the last decision left it."""
     state, cycle = decision.state, decision.state.cycle
     now = seen.wall_ns / 1e9
@@ -40,7 +54,12 @@ def report_of(decision: Decision, seen: Observation, settings: AgentSettings, ve
         failing=seen.health.failing,
         unknown=seen.health.unknown,
         cycle=CycleInfo(
-            id=cycle.id, recipe=cycle.recipe, wave=cycle.wave, image=cycle.image, started_at=cycle.started_at
+            id=cycle.id,
+            recipe=cycle.recipe,
+            wave=cycle.wave,
+            image=cycle.image,
+            started_at=cycle.started_at,
+            left=_left(cycle, recipes),
         )
         if cycle
         else None,
@@ -91,10 +110,25 @@ class Desk:
         report = self._report()
         phase = report["phase"] if report else "starting"
         sentence = agent.decision.why if agent.decision is not None else "the agent has not looked yet"
-        lines = [f"phase {phase}"]
-        if report and report.get("cycle"):
-            lines.append(f"cycle {report['cycle']['id']}, recipe {report['cycle']['recipe']}")
+        if agent.loop is None or report is None:
+            return {"sentence": sentence, "lines": [f"phase {phase}"]}
+        known, now = NodeReport.model_validate(report), agent.machine.clock.wall_ns() / 1e9
+        if jobs := await self._jobs(known, now):
+            sentence = f"{sentence} ({jobs})"
+        lines = [f"phase {phase}", *story.wait(known, now), *story.history(known, tuple(agent.loop.told))]
         return {"sentence": sentence or f"nothing: the node is {phase}", "lines": lines}
+
+    async def _jobs(self, report: NodeReport, now: float) -> str:
+        """The jobs that a draining node waits for: asked of Slurm only when somebody wants to know."""
+        seen = self._agent.seen
+        busy = seen is not None and seen.slurm is not None and states.is_busy(seen.slurm.view)
+        if report.phase is not Phase.DRAINING or not busy:
+            return ""
+        try:
+            found = await self._agent.slurm.jobs()
+        except RefloatError as error:
+            return f"its jobs could not be listed: {error}"
+        return story.jobs([(job.id, job.user, job.ends_at) for job in found], now)
 
     async def plan(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What a recipe would do on this node now."""
@@ -159,7 +193,7 @@ class Desk:
         agent = self._agent
         if agent.decision is None or agent.seen is None:
             return None
-        report = report_of(agent.decision, agent.seen, agent.settings, "")
+        report = report_of(agent.decision, agent.seen, agent.settings, "", agent.policy.recipes)
         return report.model_dump(mode="json", exclude_none=True)
 
     def _checks(self) -> list[dict[str, Any]]:

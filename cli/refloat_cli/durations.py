@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Final
 
 from refloat_contract.errors import Misconfigured
+from refloat_contract.story import short
+
+__all__ = ["clock", "moment", "parse", "short", "stamp"]
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def parse(text: str) -> float:
@@ -36,18 +38,6 @@ def moment(text: str, now: float) -> float:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
         raise Misconfigured(f"{text!r} is no time: write 2h (ago), 2026-01-31 or 2026-01-31T12:00") from error
-
-
-def short(seconds: float) -> str:
-    """A duration in at most six characters: ``7s``, ``1m05s``, ``2h03m``, ``3d04h``."""
-    whole = max(0, int(seconds))
-    if whole < _MINUTE:
-        return f"{whole}s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
-    if whole < _DAY:
-        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"
-    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02d}h"
 
 
 def clock(at: float) -> str:

@@ -52,6 +52,7 @@ class CycleInfo(BaseModel):
     wave: str = ""
     image: str = ""
     started_at: float = 0.0
+    left: tuple[str, ...] = Field(default=(), description="the steps that are still to come")
 
 
 class LastCycle(BaseModel):

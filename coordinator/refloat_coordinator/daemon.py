@@ -209,7 +209,7 @@ class _Parts:
         self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
         self.control = ControlServer(
             settings.socket,
-            Desk(self.loop, ledger, clock).handlers(),
+            Desk(self.loop, ledger, clock, gateway).handlers(),
             int(settings.socket_mode, 8),
             settings.socket_group or None,
         )

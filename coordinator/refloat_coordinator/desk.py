@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from refloat_contract.errors import BadMessage, Misconfigured, Refused, Transient
+from refloat_contract import story
+from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
 from refloat_contract.messages import Event, WaveNode, WaveReport, WaveSpec
 from refloat_contract.reasons import is_option_value
-from refloat_contract.words import Turn
+from refloat_contract.words import Phase, Turn
 from refloat_coordinator import hostlists, waves
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator.clock import Clock
@@ -21,9 +22,13 @@ from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop
 from refloat_coordinator.wave import Wave
 from refloat_service.control import Handler
+from refloat_slurm import states
+from refloat_slurm.gateway import SlurmGateway
 
 WATCH_PERIOD_S: Final = 0.25
 _MAX_EVENTS: Final = 100_000
+_RECENT: Final = 200
+"""Events of one node to look for its cycle in."""
 
 Arguments = Mapping[str, Any]
 
@@ -31,10 +36,11 @@ Arguments = Mapping[str, Any]
 class Desk:
     """Answers questions and takes orders; the loop does the work."""
 
-    def __init__(self, loop: Loop, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, loop: Loop, ledger: Ledger, clock: Clock, gateway: SlurmGateway | None = None) -> None:
         self._loop = loop
         self._ledger = ledger
         self._clock = clock
+        self._gateway = gateway
 
     def handlers(self) -> dict[str, Handler]:
         """All commands, by their names."""
@@ -142,8 +148,22 @@ class Desk:
     async def why(self, arguments: Arguments) -> dict[str, Any]:
         """What a node waits for, in one sentence, and what that is drawn from."""
         name = _text(arguments, "node")
-        recent = await self._ledger.events(nodes=[name], limit=5)
-        return explain(name, self._loop.fleet, self._loop.permits, self._loop.waves.values(), recent)
+        recent = await self._ledger.events(nodes=[name], limit=_RECENT)
+        loop, now = self._loop, self._clock.now()
+        jobs = await self._jobs_of(name)
+        return explain(name, loop.fleet, loop.permits, loop.waves.values(), recent, jobs=jobs, now=now)
+
+    async def _jobs_of(self, name: str) -> str:
+        """The jobs that a draining node waits for: asked of Slurm only when somebody wants to know."""
+        node = self._loop.fleet.node(name)
+        waits = node.report is not None and node.report.phase is Phase.DRAINING
+        if self._gateway is None or not waits or node.slurm is None or not states.is_busy(frozenset(node.slurm.flags)):
+            return ""
+        try:
+            found = await self._gateway.jobs(name)
+        except RefloatError as error:
+            return f"its jobs could not be listed: {error}"
+        return story.jobs([(job.id, job.user, job.ends_at) for job in found], self._clock.now())
 
     async def events(self, arguments: Arguments) -> list[Event]:
         """The newest events, oldest first."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a node is as it is: one sentence, and the lines that it is drawn from; pure."""
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from refloat_contract import story
 from refloat_contract.messages import Event, NodeReport, SlurmView
 from refloat_contract.words import Phase, Turn
 from refloat_coordinator.fleet import Fleet, Node
@@ -14,19 +14,31 @@ from refloat_coordinator.wave import Member, Wave
 _SHOWN_TURNS = {Turn.WAITING, Turn.MARKED, Turn.HELD, Turn.SKIPPED}
 
 
+_RECENT = 5
+
+
 def explain(
-    name: str, fleet: Fleet, permits: Permits, waves: Iterable[Wave], events: Collection[Event]
+    name: str,
+    fleet: Fleet,
+    permits: Permits,
+    waves: Iterable[Wave],
+    events: Sequence[Event],
+    *,
+    jobs: str = "",
+    now: float = 0.0,
 ) -> dict[str, Any]:
-    """Answer `refloat why`: ``sentence`` and ``lines``."""
+    """Answer `refloat why`: ``sentence`` and ``lines``; ``jobs`` is what Slurm says of the jobs that are waited for."""
     node = fleet.node(name)
     turns = [(wave, m) for wave in waves for m in wave.members if m.node == name]
-    lines = [_slurm(node.slurm, fleet), *_agent(node)]
+    lines = story.wait(node.report, now) if node.report and now else []
+    lines += [_slurm(node.slurm, fleet), *_agent(node)]
     if name in permits:
         permit = permits[name]
-        lines.append(f"permit: {permit.purpose} {permit.cycle}, since {_time(permit.granted_at)}")
+        lines.append(f"permit: {permit.purpose} {permit.cycle}, since {story.stamp(permit.granted_at)}")
     lines += [f"wave {wave.id} ({wave.state}): {m.turn}{_colon(m.why or wave.why)}" for wave, m in turns]
-    lines += [f"{_time(event.at_ns / 1e9)} {event.kind}: {event.message}" for event in events]
-    return {"sentence": _sentence(node, fleet, turns), "lines": lines}
+    lines += story.history(node.report, events) or [story.line(event) for event in events[-_RECENT:]]
+    sentence = _sentence(node, fleet, turns)
+    return {"sentence": f"{sentence} ({jobs})" if jobs else sentence, "lines": lines}
 
 
 def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str:
@@ -48,7 +60,7 @@ def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str
 def _slurm(view: SlurmView | None, fleet: Fleet) -> str:
     if view is None or not view.known:
         return "Slurm: does not know the node"
-    stale = "" if fleet.slurm_ok else f" (read {_time(fleet.read_at)}; {fleet.slurm_why})"
+    stale = "" if fleet.slurm_ok else f" (read {story.stamp(fleet.read_at)}; {fleet.slurm_why})"
     reason = f", reason {view.reason!r} by {view.reason_user or '?'}" if view.reason else ""
     return f"Slurm: {'+'.join(view.flags)}{reason}{stale}"
 
@@ -57,7 +69,7 @@ def _agent(node: Node) -> list[str]:
     if node.report is None:
         return [f"agent: {'online, without a report' if node.online else 'never heard of'}"]
     state = "online" if node.online else "silent"
-    return [f"agent: {state} since {_time(node.since)}, {_report(node.report)}", *_checks(node.report)]
+    return [f"agent: {state} since {story.stamp(node.since)}, {_report(node.report)}", *_checks(node.report)]
 
 
 def _report(report: NodeReport) -> str:
@@ -72,7 +84,3 @@ def _checks(report: NodeReport) -> list[str]:
 
 def _colon(why: str) -> str:
     return f": {why}" if why else ""
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

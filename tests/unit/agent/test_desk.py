@@ -8,6 +8,7 @@ from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
 from refloat_agent.status import Desk
 from refloat_contract.errors import BadMessage, Refused
+from refloat_slurm.gateway import Change
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 
 
@@ -61,3 +62,25 @@ async def test_a_check_that_is_off_is_shown_as_such(tmp_path: Path) -> None:
     await made.probes.aclose()
 
     assert checks[0] == {"check": "there", "status": "UNKNOWN", "message": "switched off by alice", "off": True}
+
+
+async def test_why_names_the_job_that_is_waited_for_and_what_comes_next(tmp_path: Path) -> None:
+    slurm = SimulatedSlurmctld(["n1"], now=1000)
+    slurm.register("n1", 900.0)
+    slurm.submit(600.0)
+    chosen = {"node": "n1", "state_dir": tmp_path, "mode": "act", "socket": tmp_path / "agent.sock"}
+    made = await asyncio.to_thread(Agent, AgentSettings.model_validate(chosen), SimulatedGateway(slurm))
+    slurm.update("n1", Change.DRAIN, "reboot", "alice")
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        while made.decision is None or made.decision.state.cycle is None or not made.loop or not made.loop.told:
+            made._wake()
+            await asyncio.sleep(0.01)
+        answer = await Desk(made).why({})
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert "(job 1 of alice until ~" in answer["sentence"]
+    assert answer["lines"][0] == "phase DRAINING"
+    assert "next: stop, unmount, reboot, mount, start, check, resume" in answer["lines"]
+    assert "drain_seen: alice asked for reboot: reboot" in answer["lines"][-1]
