@@ -49,6 +49,7 @@ bench-agent: venv-dev ## from a kernel event to the drain, idle cost, frozen fil
 	$(BIN)/python tests/bench/agent.py $(ARGS)
 	$(BIN)/python tests/bench/frozen.py
 	$(BIN)/python tests/bench/storms.py
+	$(BIN)/python tests/bench/kernel_log.py
 
 bench-events: venv-dev ## from a fault on a node to the drain in real Slurm (root on Debian)
 	$(BIN)/python tests/bench/labevents.py $(ARGS)

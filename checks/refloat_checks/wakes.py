@@ -7,7 +7,7 @@ for nothing, costs a look and no more.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from refloat_checks.proc import Process
 
@@ -64,12 +64,44 @@ class UnitChange:
         return f"unit {self.pattern}"
 
 
+class LogReader(Protocol):
+    """Reads a log of the kernel, and knows which of its lines change anything. Reading raises OSError."""
+
+    on_change: Callable[[], None] | None
+    """Called whenever what was read changed something, whoever read it."""
+
+    @property
+    def records(self) -> int:
+        """How many records were read."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """How many records were overwritten before they were read."""
+        ...
+
+    def open(self) -> int:
+        """Open the log unless it is open; the descriptor is readable when there are new records."""
+        ...
+
+    def read_new(self, now_s: float) -> bool:
+        """Read the next records; true if more may be there."""
+        ...
+
+    def close(self) -> None:
+        """Close the log."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class KernelLog:
-    """The kernel logged a line that a subscriber took for one that matters."""
+    """The kernel logged a line that changes what a reader of this log has found."""
+
+    path: str
+    reader: LogReader = field(repr=False)
 
     def __str__(self) -> str:
-        return "the kernel log"
+        return f"the kernel log {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

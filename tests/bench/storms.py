@@ -2,9 +2,9 @@
 """What storms of events cost the agent: mounts, a flapping link, a kernel log gone mad, a file that never rests.
 
 Run by `make bench-agent`, as root, in mount and network namespaces of its own. Another process makes the storm; the
-agent's checks, watch and runner are the real ones. Of the kernel log only the reading is: its records come through a
-socket that keeps them apart as /dev/kmsg does, so that this machine's own log stays clean. After each storm the last
-state must have been found, however much was coalesced.
+agent's checks, watch and runner are the real ones. Records of the kernel log come through a socket that keeps them
+apart as /dev/kmsg does, so that this machine's own log stays clean. After each storm the last state must have been
+found, however much was coalesced.
 """
 
 import argparse
@@ -14,14 +14,13 @@ import itertools
 import json
 import logging
 import os
-import re
 import resource
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +29,10 @@ import structlog
 
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.health import NodeHealth
-from refloat_agent.events.kernel_log import KernelLogSource
-from refloat_agent.events.source import Source, Subscription
-from refloat_agent.events.sources import SOURCES, Offer
 from refloat_agent.events.watch import Watch
 from refloat_checks import facts, registry
+from refloat_checks.kernel_follower import Follower, by_needle
+from refloat_checks.kernel_rules import RULES
 from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Roots
 from refloat_checks.runner import Runner
@@ -49,8 +47,6 @@ LINES_PER_S: Final = 10_000
 FLAPS_PER_S: Final = 100
 WRITES_PER_S: Final = 1000
 MOUNT_CHECKS: Final = 10
-# As many patterns as a site's kernel log check has, in one expression.
-_FAULTS: Final = re.compile("|".join(f"(?:subsystem{n}: fault .* on .*)" for n in range(40)).encode())
 _DETACH: Final = 2
 _SNDBUFFORCE: Final = 32
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -140,7 +136,7 @@ def make_lines(place: Path) -> None:
     for burst in paced(LINES_PER_S / 100):
         for last in range(100 * burst, 100 * burst + 100):
             log.send(b"6,%d,%d,-;subsystem7: this is line %d of a driver that cannot stop\n" % (last, last, last))
-    log.send(b"3,%d,%d,-;subsystem7: fault 17 on lane 3\n" % (last + 1, last + 1))
+    log.send(b"3,%d,%d,-;Aborting journal on device sda1-8.\n" % (last + 1, last + 1))
 
 
 def make_writes(place: Path) -> None:
@@ -163,43 +159,33 @@ MAKERS: Final[dict[str, Callable[[Path], None]]] = {
 # The agent.
 
 
-class Log:
-    """Stands for /dev/kmsg, and for the check of it in its simplest form: a fault that was read stands."""
+class Log(Follower):
+    """Reads what stands for /dev/kmsg, by the shipped rules."""
 
-    def __init__(self, path: Path) -> None:
-        self.faults = 0
+    def listen(self) -> None:
+        """Let one who logs come."""
         self.ear = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self.ear.bind(str(path))
+        self.ear.bind(str(self.path))
         self.ear.listen()
-        self.file = -1
-
-    def take(self, records: Sequence[bytes]) -> bool:
-        """Read records."""
-        faults = sum(_FAULTS.search(record) is not None for record in records)
-        self.faults += faults
-        return faults > 0
 
     async def accept(self) -> None:
         """Let the one who logs in."""
         connection, _ = await asyncio.get_running_loop().sock_accept(self.ear)
         connection.setblocking(False)  # noqa: FBT003 - its only argument
-        self.file = connection.detach()
-
-    def source(self, subscription: Subscription[KernelLog], _: Roots) -> Source:
-        """Read it."""
-        return KernelLogSource(subscription, [self.take], lambda: self.file)
+        self._file = connection.detach()
 
 
 class Node:
     """The agent's checks and what wakes them."""
 
     def __init__(self, place: Path) -> None:
-        self.log = Log(place / "kmsg")
+        self.log = Log(place / "kmsg", by_needle(RULES))
+        self.log.listen()
         self.woken: set[str] = set()
         self.pool = ProbePool()
         specs = registry.build(checks(place))
         self.health = NodeHealth(Runner(specs, facts.source(Roots(), self.pool)), SystemClock(), lambda: None)
-        self.watch = Watch(self.look_now, offers={**SOURCES, KernelLog: Offer("kernel log", self.log.source)})
+        self.watch = Watch(self.look_now)
         self.wanted: dict[str, tuple[Wake, ...]] = {spec.name: registry.wakes_of(spec) for spec in specs}
 
     def look_now(self, names: Iterable[str]) -> None:
@@ -211,7 +197,7 @@ class Node:
     def finds(self, storm: str) -> bool:
         """Whether what the storm left behind has been found."""
         if storm == "kernel log":
-            return self.log.faults == 1 and "kernel log" in self.woken
+            return bool(self.log.faults) and "kernel log" in self.woken
         track = self.health.tracks.get({"mounts": "mounted0", "links": "link", "files": "key"}[storm])
         return track is not None and track.result.finding.status is Status.FAILED
 
@@ -235,7 +221,7 @@ async def measure_one(node: Node, storm: str, place: Path) -> dict[str, Any]:
     maker = await asyncio.create_subprocess_exec(sys.executable, __file__, "--make", storm, str(place))
     if storm == "kernel log":
         await node.log.accept()
-        node.wanted["kernel log"] = (KernelLog(),)
+        node.wanted["kernel log"] = (KernelLog(str(node.log.path), node.log),)
     node.watch.aim(node.wanted)
     tasks = [asyncio.create_task(node.health.run()), asyncio.create_task(node.watch.run())]
     before, began_s = used(), time.monotonic()

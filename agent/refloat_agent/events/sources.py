@@ -80,9 +80,8 @@ def _units(subscription: Subscription[Any], _: Roots) -> Source:
 
 def _kernel_log(subscription: Subscription[Any], _: Roots) -> Source:
     from refloat_agent.events.kernel_log import KernelLogSource
-    from refloat_checks.kernel_log import matters
 
-    return KernelLogSource(subscription, (matters,))
+    return KernelLogSource(subscription)
 
 
 SOURCES: Final[Mapping[type[wakes.Wake], Offer]] = MappingProxyType(

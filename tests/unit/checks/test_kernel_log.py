@@ -2,7 +2,6 @@
 """The lines are written in the forms that the drivers' sources give; where, stands beside the rules."""
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import pytest
 from refloat_checks import kernel_log, registry
 from refloat_checks.api import Severity
 from refloat_checks.facts import Facts
-from refloat_checks.kernel_lines import parse_record
-from refloat_checks.kernel_log import NOTHING, Fault, Follower, KernelLogLimits, by_needle, fold, judge, standing
+from refloat_checks.kernel_faults import NOTHING, Fault, Faults, fold, standing
+from refloat_checks.kernel_follower import Follower, by_needle, follower, suspects
+from refloat_checks.kernel_lines import is_from_kernel, logged_at_s, message, number
+from refloat_checks.kernel_log import KernelLogLimits, judge
 from refloat_checks.kernel_rules import RULES, Rule
 from refloat_checks.proc import Roots
 from refloat_contract.errors import Misconfigured, Transient
@@ -81,19 +82,25 @@ def raw(message: str, sequence: int = 0, priority: int = 3) -> bytes:
     return f"{priority},{sequence},1000000,-;{message}\n SUBSYSTEM=x\n".encode()
 
 
+def folded(*records: bytes, rules: Sequence[Rule] = RULES, faults: Faults = NOTHING) -> Faults:
+    return fold(faults, ((message(record), 1.0, near) for record, near in suspects(records, by_needle(rules))))
+
+
 def found(*messages: str, rules: Sequence[Rule] = RULES, now_s: float = 1.0, priority: int = 3) -> tuple[Fault, ...]:
-    faults = NOTHING
-    for message in messages:
-        faults = fold(faults, parse_record(raw(message, priority=priority)), rules, 1.0)
-    return standing(faults, now_s)
+    return standing(folded(*(raw(each, priority=priority) for each in messages), rules=rules), now_s)
 
 
-def test_a_record_is_parsed_with_its_escapes_and_fields() -> None:
-    record = parse_record(rb"30,7,2500000,-;caf\xc3\xa9 \x5c" + b"\n SUBSYSTEM=pci\n DEVICE=+pci:0000:01:00.0\n")
+def test_a_record_is_parsed_with_its_escapes() -> None:
+    record = rb"30,7,2500000,-;caf\xc3\xa9 \x5c" + b"\n SUBSYSTEM=pci\n DEVICE=+pci:0000:01:00.0\n"
 
-    assert (record.priority, record.sequence, record.at_s, record.message) == (30, 7, 2.5, "café \\")
-    assert record.fields == {"SUBSYSTEM": "pci", "DEVICE": "+pci:0000:01:00.0"}
-    assert not record.is_from_kernel
+    assert (number(record), logged_at_s(record), message(record)) == (7, 2.5, "café \\")
+    assert not is_from_kernel(record)
+
+
+@pytest.mark.parametrize("record", [b"", b"hello", b"3,x,5,-;hello"])
+def test_what_is_no_record_is_an_error_of_the_file(record: bytes) -> None:
+    with pytest.raises(OSError, match="not a record"):
+        number(record)
 
 
 def test_every_shipped_rule_has_a_line() -> None:
@@ -151,7 +158,7 @@ def test_a_fault_ends_with_time_or_with_the_boot_only() -> None:
 
 @pytest.mark.parametrize(("fails_on", "status"), [(Severity.DRAIN, Status.OK), (Severity.WARN, Status.FAILED)])
 def test_a_rule_that_warns_fails_only_a_check_that_asks_for_warnings(fails_on: Severity, status: Status) -> None:
-    faults = fold(NOTHING, parse_record(raw(LINES["nfs-away"])), RULES, 1.0)
+    faults = folded(raw(LINES["nfs-away"]))
 
     finding = judge(faults, 1.0, KernelLogLimits(fails_on=fails_on), "k")
 
@@ -160,11 +167,24 @@ def test_a_rule_that_warns_fails_only_a_check_that_asks_for_warnings(fails_on: S
 
 
 def test_names_in_lines_do_not_fill_the_memory() -> None:
-    faults = NOTHING
-    for number in range(200):
-        faults = fold(faults, parse_record(raw(f"nfs: server s{number} not responding")), RULES, 1.0)
+    faults = folded(*(raw(f"nfs: server s{each} not responding") for each in range(100)))
+    faults = folded(*(raw(f"nfs: server t{each} not responding") for each in range(100)), faults=faults)
 
     assert len(faults) == 65
+    assert faults["nfs-away", "others"].count == 136
+
+
+def test_a_storm_of_one_line_is_one_fault_with_its_count_and_last_line() -> None:
+    faults = folded(*(raw(f"I/O error, dev sda, sector {each} op") for each in range(1000)))
+
+    (fault,) = faults.values()
+    assert (fault.count, len(fault.times), fault.line) == (1000, 1, "I/O error, dev sda, sector 999 op")
+
+
+def test_lines_that_change_nothing_leave_the_faults_as_they_are() -> None:
+    faults = folded(raw(LINES["nfs-away"]))
+
+    assert folded(raw("usb 1-1: new device"), raw("nfs: server scratch OK"), faults=faults) is faults
 
 
 def test_a_site_adds_replaces_disables_and_weighs_rules() -> None:
@@ -200,25 +220,98 @@ def test_what_is_wrong_with_rules_is_named(keys: dict[str, object], complaint: s
         registry.build([{"name": "k", "type": "kernel-log", **keys}])
 
 
+class Log:
+    """Stands for /dev/kmsg: a pipe each read of which gives one record."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.path = Path(f"/proc/self/fd/{self.reading}")
+        self.sequence = 0
+
+    def write(self, *messages: str, skip: int = 0) -> None:
+        self.sequence += skip
+        for each in messages:
+            os.write(self.writing, raw(each, self.sequence))
+            self.sequence += 1
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 @pytest.fixture
-def log() -> Iterator[tuple[socket.socket, Follower]]:
-    """A socket each read of which gives one record, as /dev/kmsg does."""
-    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(0)
-    with kernel, ours:
-        yield kernel, Follower(ours.fileno(), by_needle(RULES))
+def log() -> Iterator[Log]:
+    log = Log()
+    yield log
+    log.close()
 
 
-def test_only_what_is_new_is_read_and_what_was_lost_is_counted(log: tuple[socket.socket, Follower]) -> None:
-    kernel, follower = log
-    kernel.send(raw("usb 1-1: new device", 3))
-    kernel.send(raw(LINES["xid-bus"], 4))
-    assert not follower.read_new(5.0)
-    kernel.send(raw(LINES["xid-bus"], 9))
-    assert not follower.read_new(6.0)
+def test_only_what_is_new_is_read_and_what_was_lost_is_counted(log: Log) -> None:
+    reader = Follower(log.path, by_needle(RULES))
+    log.write("usb 1-1: new device", LINES["xid-bus"])
+    assert not reader.read_new(5.0)
+    log.write(LINES["xid-bus"], skip=4)
+    assert not reader.read_new(6.0)
+    reader.close()
 
-    (fault,) = follower.faults.values()
-    assert (fault.count, fault.times, follower.lost) == (2, (6.0,), 4)
+    (fault,) = reader.faults.values()
+    assert (fault.count, fault.times, reader.records, reader.lost) == (2, (6.0,), 3, 4)
+
+
+def test_opened_again_it_reads_no_record_twice(log: Log) -> None:
+    reader = Follower(log.path, by_needle(RULES))
+    log.write(LINES["xid-bus"])
+    for _ in range(2):
+        with reader.reading():
+            reader.read_new(5.0)
+        log.sequence = 0
+        log.write(LINES["xid-bus"], LINES["xid-reset"])
+    with reader.reading():
+        reader.read_new(5.0)
+
+    assert [(key[0], fault.count) for key, fault in reader.faults.items()] == [("xid-bus", 1), ("xid-reset", 1)]
+
+
+def test_a_change_is_told_whoever_has_read(log: Log) -> None:
+    told: list[int] = []
+    reader = Follower(log.path, by_needle(RULES), on_change=lambda: told.append(reader.records))
+    for line in ("usb 1-1: new device", LINES["nfs-away"], "nfs: server home OK", "nfs: server home OK"):
+        log.write(line)
+        reader.read_new(1.0)
+    reader.close()
+
+    assert told == [2, 3]
+
+
+def test_the_same_rules_share_a_reader_and_others_leave_nothing_behind(log: Log) -> None:
+    def wakes(**limits: object) -> tuple[object, ...]:
+        (spec,) = registry.build([{"name": "k", "type": "kernel-log", "path": str(log.path), **limits}])
+        return registry.wakes_of(spec)
+
+    before = open_files()
+    mine = wakes()
+    assert mine == wakes(fails_on="warn")
+    others = [wakes(disable=[rule.id]) for rule in RULES]
+    assert mine not in others
+    del others
+    for rule in RULES:
+        reader = follower(log.path, (rule,))
+        with reader.reading():
+            reader.read_new(1.0)
+
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("text", ["hello\n", ""])
+async def test_a_file_that_is_no_log_is_no_fault(facts: Facts, tmp_path: Path, text: str) -> None:
+    (tmp_path / "kmsg").write_text(text)
+
+    with pytest.raises(Transient, match=r"the kernel log cannot be read: .*(not a record|ended)"):
+        await kernel_log.look(facts, KernelLogLimits(path=str(tmp_path / "kmsg")), "k")
 
 
 async def test_a_log_that_is_not_there_is_no_fault(facts: Facts, tmp_path: Path) -> None:
@@ -236,4 +329,3 @@ async def test_the_kernel_s_own_log_is_read(facts: Facts) -> None:
 
     assert finding.status is Status.FAILED
     assert finding.message.startswith("it logs (boot, ")
-    assert kernel_log.matters([raw("anything")])

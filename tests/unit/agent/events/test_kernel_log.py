@@ -1,130 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from refloat_agent.events.kernel_log import KernelLogSource
+from refloat_checks.kernel_follower import Follower, by_needle
+from refloat_checks.kernel_rules import Rule
 from refloat_checks.wakes import KernelLog
 
 from .conftest import Serve, Told
 
-
-class Ring:
-    """A kernel's log that loses records, as read(2) on /dev/kmsg gives it."""
-
-    def __init__(self, *answers: bytes | type[OSError]) -> None:
-        self.answers = list(answers)
-
-    def read(self, file: int, size: int) -> bytes:
-        answer = self.answers.pop(0) if self.answers else BlockingIOError
-        if isinstance(answer, bytes):
-            return answer
-        raise answer(32, "Broken pipe") if answer is BrokenPipeError else answer()
+MCE = Rule(id="mce", contains="Hardware Error", pattern="Hardware Error", meaning="broken")
+LINK = Rule(id="link", contains="Link ", pattern="Link down", clears="line", good="Link up", meaning="no link")
 
 
-def record(sequence: int, text: str = "all is well") -> bytes:
-    return f"6,{sequence},{sequence * 1000},-;{text}\n SUBSYSTEM=pci\n".encode()
+class Log:
+    """Stands for /dev/kmsg: a pipe each read of which gives one record."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.path = f"/proc/self/fd/{self.reading}"
+
+    def write(self, sequence: int, text: str = "all is well") -> None:
+        os.write(self.writing, f"6,{sequence},{sequence * 1000},-;{text}\n SUBSYSTEM=pci\n".encode())
+
+    def wake(self, *rules: Rule) -> KernelLog:
+        return KernelLog(self.path, Follower(Path(self.path), by_needle(rules)))
 
 
-async def test_each_record_is_handed_over_and_what_matters_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    told = Told(KernelLog())
-
-    def subscriber(records: Sequence[bytes]) -> bool:
-        seen.extend(records)
-        return any(b"Hardware Error" in each for each in records)
-
-    source = KernelLogSource(told.subscription, [lambda _: False, subscriber])
-    monkeypatch.setattr(os, "read", Ring(record(1), record(2)).read)
-    source._batch(0)
-    assert told.wakes == []
-    monkeypatch.setattr(os, "read", Ring(record(3, "mce: [Hardware Error]"), record(4)).read)
-    source._batch(0)
-
-    assert told.wakes == [KernelLog()]
-    assert seen == [record(1), record(2), record(3, "mce: [Hardware Error]"), record(4)]
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def test_records_that_were_overwritten_are_counted_and_wake_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [lambda _: False])
-    monkeypatch.setattr(os, "read", Ring(record(1), BrokenPipeError, record(40), record(41)).read)
-
-    source._batch(0)
-
-    assert told.counts.dropped == 38
-    assert told.wakes == [KernelLog()]
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log()
+    yield log
+    os.close(log.reading)
+    os.close(log.writing)
 
 
-async def test_what_was_lost_between_two_readings_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [lambda _: False])
-    for records in ([record(7), record(8)], [record(12)]):
-        monkeypatch.setattr(os, "read", Ring(*records).read)
-        source._batch(0)
+async def test_what_changes_a_check_is_told_and_nothing_else(log: Log, serving: Serve) -> None:
+    told = Told(log.wake(MCE))
+    log.write(1)
+    log.write(2, "mce: [Hardware Error]")
+    async with serving(KernelLogSource(told.subscription)):
+        assert await told.next() == set(told.subscription.wakes)
+        log.write(3)
+        log.write(4, "mce: [Hardware Error] again")
+        await told.next()
 
-    assert told.counts.dropped == 3
-    assert told.counts.events == 3
-
-
-async def test_a_log_that_ends_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [bool])
-    monkeypatch.setattr(os, "read", Ring(record(1), b"", b"").read)
-    source._batch(0)
-    assert told.counts.events == 1
-
-    with pytest.raises(OSError, match="has ended"):
-        source._batch(0)
+    (fault,) = told.subscription.wakes[0].reader.faults.values()
+    assert (fault.count, told.counts.events, told.wakes) == (2, 4, [])
 
 
-async def test_opened_again_it_hands_over_no_record_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
+async def test_only_the_check_whose_rules_know_the_line_is_told(log: Log, serving: Serve) -> None:
+    other = Log()
+    mine, theirs = log.wake(MCE), other.wake(LINK)
+    told = Told(mine, theirs)
+    async with serving(KernelLogSource(told.subscription)):
+        other.write(1, "Link down")
+        assert await told.next() == {theirs}
+        log.write(1, "mce: [Hardware Error]")
+        assert await told.next() == {mine}
+        other.write(2, "Link up")
+        assert await told.next() == {theirs}
+    os.close(other.reading)
+    os.close(other.writing)
 
-    def subscriber(records: Sequence[bytes]) -> bool:
-        seen.extend(records)
-        return False
 
-    source = KernelLogSource(Told(KernelLog()).subscription, [subscriber])
-    for _ in range(2):
-        monkeypatch.setattr(os, "read", Ring(record(1), record(2)).read)
-        source._batch(0)
+async def test_what_a_look_has_read_is_told_too(log: Log, serving: Serve) -> None:
+    told = Told(log.wake(MCE))
+    async with serving(KernelLogSource(told.subscription)):
+        log.write(1, "mce: [Hardware Error]")
+        told.subscription.wakes[0].reader.read_new(1.0)
 
-    assert seen == [record(1), record(2)]
+        assert told.wakes == list(told.subscription.wakes)
+
+
+async def test_records_that_were_overwritten_are_counted_and_wake_the_checks(log: Log, serving: Serve) -> None:
+    told = Told(log.wake(MCE))
+    log.write(1)
+    log.write(40)
+    async with serving(KernelLogSource(told.subscription)):
+        await told.next()
+
+    assert (told.counts.events, told.counts.dropped) == (2, 38)
+
+
+async def test_it_leaves_no_descriptor_open(log: Log, serving: Serve) -> None:
+    before = open_files()
+    for _ in range(3):
+        async with serving(KernelLogSource(Told(log.wake(MCE), log.wake(LINK)).subscription)):
+            pass
+
+    assert open_files() == before
 
 
 async def test_it_reads_this_kernels_log_from_its_beginning(serving: Serve) -> None:
+    rule = Rule(id="any", pattern="^", meaning="it logs")
     try:
         os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         pytest.skip(f"/dev/kmsg cannot be read here: {error}")
-    told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [bool])
-    async with serving(source):
-        assert await told.next() == {KernelLog()}
+    told = Told(KernelLog("/dev/kmsg", Follower(Path("/dev/kmsg"), by_needle([rule]))))
+    async with serving(KernelLogSource(told.subscription)):
+        await told.next()
         assert told.counts.events > 0
 
 
-async def test_a_line_that_the_kernel_logs_is_told_at_once(serving: Serve) -> None:
-    mark = f"refloat test {os.getpid()}".encode()
-    told = Told(KernelLog())
-    source = KernelLogSource(told.subscription, [lambda records: any(mark in each for each in records)])
-    try:
-        file = os.open("/dev/kmsg", os.O_WRONLY)
-    except OSError as error:
-        pytest.skip(f"/dev/kmsg cannot be written here: {error}")
-    async with serving(source):
-        await asyncio.to_thread(os.write, file, b"<6>" + mark + b"\n")
+async def test_a_log_that_ends_is_an_error(tmp_path: Path) -> None:
+    log = Log()
+    log.write(1, "mce: [Hardware Error]")
+    told = Told(log.wake(MCE))
+    source = KernelLogSource(told.subscription)
+    os.close(log.writing)
+    with pytest.raises(OSError, match="has ended"):
+        await source.serve(lambda: None)
+    os.close(log.reading)
 
-        assert await told.next() == {KernelLog()}
-    os.close(file)
+    assert told.wakes == list(told.subscription.wakes)
 
 
 async def test_without_a_log_it_says_so(tmp_path: Path) -> None:
+    wake = KernelLog(str(tmp_path / "kmsg"), Follower(tmp_path / "kmsg", by_needle([MCE])))
+
     with pytest.raises(FileNotFoundError):
-        await KernelLogSource(
-            Told(KernelLog()).subscription, [], lambda: os.open(tmp_path / "kmsg", os.O_RDONLY)
-        ).serve(lambda: None)
+        await KernelLogSource(Told(wake).subscription).serve(lambda: None)

@@ -2,6 +2,7 @@
 """From the event to the verdict, with the real kernel: no interval is waited for."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -61,3 +62,17 @@ async def test_a_file_that_is_removed_makes_the_node_unhealthy_at_once(tmp_path:
         (tmp_path / "key").write_text("secret")
 
         await becomes(Verdict.HEALTHY)
+
+
+async def test_a_line_of_the_kernel_log_makes_the_node_unhealthy_until_the_one_that_ends_it() -> None:
+    reading, writing = os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
+    check = {"type": "kernel-log", "path": f"/proc/self/fd/{reading}", "severities": {"nfs-away": "drain"}}
+    async with node(**check) as becomes:
+        await becomes(Verdict.HEALTHY)
+        os.write(writing, b"4,1,1000,-;nfs: server home not responding, still trying\n")
+        await becomes(Verdict.UNHEALTHY)
+        os.write(writing, b"4,2,2000,-;nfs: server home OK\n")
+
+        await becomes(Verdict.HEALTHY)
+    os.close(reading)
+    os.close(writing)
