@@ -77,11 +77,23 @@ def _keys(model: type[BaseModel], skip: Iterable[str] = ()) -> str:
     return "\n".join(rows) + "\n"
 
 
+_SOURCES = """The forms of the lines are those that the drivers' own sources print (Linux 4.18 to 6.x; Lustre's LNet;
+HPE's Slingshot driver `shs-cxi-driver`; the BeeGFS client, which logs here from version 8, and before with
+`logType = syslog`). Xids are weighed by NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors): what it answers with a
+reset of the GPU or a reboot drains; what it answers with a restart of the application, or not at all, is no fault of
+the node; of those of NVLink (144 to 150), whose weight depends on subcodes, Xid 154 says what the driver wants done.
+
+Not covered, for want of a source that shows the lines: GPFS, whose daemon logs to `/var/adm/ras` (see type `gpfs`);
+LNet going down over Slingshot or TCP (see types `lustre` and `link`). A site that has such lines adds rules of its own.
+
+"""
+
+
 def kernel_log() -> str:
     """The shipped rules of the kernel log."""
     intro = (
         "# Lines of the kernel log that are faults\n\nThe shipped rules of checks of type `kernel-log` (checks.md). "
-        "`drain`: fails the check; `warn`: is told in its message.\n\n"
+        "`drain`: fails the check; `warn`: is told in its message.\n\n" + _SOURCES
     )
     rows = ["| id | severity | ends with | means | pattern |", "| --- | --- | --- | --- | --- |"]
     for rule in RULES:

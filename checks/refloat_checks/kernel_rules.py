@@ -67,19 +67,20 @@ def _warn(name: str, contains: str, pattern: str, meaning: str, more_than: int =
     )
 
 
-def _until(name: str, contains: str, pattern: str, good: str, meaning: str) -> Rule:
+def _until(name: str, contains: str, pattern: str, good: str, meaning: str, severity: Severity = Severity.WARN) -> Rule:
     return Rule(
         id=name,
         contains=contains,
         pattern=pattern,
         meaning=meaning,
-        severity=Severity.WARN,
+        severity=severity,
         clears="line",
         good=good,
     )
 
 
 _XID: Final = r"^NVRM: Xid \((?P<of>[^)]+)\): (?:{}),"
+_CXI: Final = r"^\S+ \S+: (?P<of>cxi\d+)\[[^]]*\] "
 # slurm.conf's cgroup v1 (`/slurm/uid_…`, `/slurm_NODE/uid_…`) and v2 (`…/slurmstepd.scope/job_…`).
 _JOB: Final = r"(?:/slurm[^/,]*/uid_|/[^,]*slurmstepd\.scope/job_)"
 _SYSTEM: Final = r"(?!/user\.slice/)(?!" + _JOB + ")"
@@ -172,22 +173,35 @@ RULES: Final[tuple[Rule, ...]] = (
         "never",
     ),
     _warn("disk-io", "I/O error, dev", r"^(?:blk_update_request: )?I/O error, dev (?P<of>\S+), ", "a disk fails"),
-    # NVIDIA's Xid catalogue: 79 wants a reboot, 64 a new GPU if it stays, all others a reset of the GPU.
+    # docs.nvidia.com/deploy/xid-errors, "Analyzing Xid Errors with the Xid Catalog", by what that has one do at once:
+    # RESTART_BM; RESET_GPU, and workflows that end with it; CHECK_MECHANICALS. What asks for less, and wants a look,
+    # warns; what concerns an application alone (RESTART_APP, IGNORE) has no rule.
     _drain("xid-bus", "NVRM: Xid", _XID.format("79"), "a GPU has fallen off the bus: reboot, replace it if it stays"),
-    _drain("xid-remap", "NVRM: Xid", _XID.format("64"), "a GPU cannot retire bad memory: replace it", "never"),
+    _drain("xid-remap", "NVRM: Xid", _XID.format("64"), "a GPU could not retire bad memory: replace it if it stays"),
     _drain(
         "xid-reset",
         "NVRM: Xid",
-        _XID.format("46|48|62|74|95|109|110|119|120|136|140|143"),
+        _XID.format("46|48|62|74|95|109|110|119|120|136|140|143|156|158"),
         "a GPU wants a reset",
     ),
-    _drain(
+    _drain("xid-power", "NVRM: Xid", _XID.format("54"), "a GPU's auxiliary power is not connected", "never"),
+    # Xid 154 tells both that the driver wants something done and that it no longer does.
+    _until(
         "xid-recovery",
         "NVRM: Xid",
-        r"^NVRM: Xid \((?P<of>[^)]+)\): 154,.*(?:GPU Reset Required|Node Reboot Required|Drain)",
+        r"^NVRM: Xid \((?P<of>[^)]+)\): 154, .* to \S+ \((?!None\))",
+        r"^NVRM: Xid \((?P<of>[^)]+)\): 154, .* to \S+ \(None\)",
         "the driver says that a GPU wants a reset or the node a reboot",
+        Severity.DRAIN,
     ),
-    _warn("xid-memory", "NVRM: Xid", _XID.format("63|92|94"), "a GPU retired bad memory: reset it when it is idle"),
+    _warn(
+        "xid-memory",
+        "NVRM: Xid",
+        _XID.format("63|92|94|157|160|161|168"),
+        "a GPU has errors of memory, or retired some: reset it when it is idle",
+    ),
+    # Which of them are fatal depends on their subcodes; Xid 154 says so.
+    _warn("xid-nvlink", "NVRM: Xid", _XID.format("121|14[4-9]|150|155"), "an NVLink or C2C link of a GPU had errors"),
     # nvidia-nvswitch: the driver says itself whether it is fatal.
     _drain("sxid-fatal", "SXid", r"^nvidia-nvswitch\d+: SXid \((?P<of>[^)]+)\): \d+, Fatal", "an NVSwitch has failed"),
     _warn("sxid", "SXid", r"^nvidia-nvswitch\d+: SXid \((?P<of>[^)]+)\): \d+, Non-fatal", "an NVSwitch had errors"),
@@ -214,6 +228,43 @@ RULES: Final[tuple[Rule, ...]] = (
         r"^hfi1 \S+: (?P<of>hfi1_\d+): logical state changed to PORT_ACTIVE",
         "an Omni-Path link is down",
     ),
+    # shs-cxi-driver, drivers/net/ethernet/hpe/ss1: _cxi_log, cass_phy.c, cass_sbl.c: cass_sbl_async_alert, cass_uc.c
+    _until(
+        "cxi-link",
+        "CXI_EVENT_LINK_",
+        _CXI + "CXI_EVENT_LINK_DOWN",
+        _CXI + "CXI_EVENT_LINK_UP",
+        "a Slingshot link is down",
+    ),
+    _drain(
+        "cxi-firmware",
+        "serdes fw corruption",
+        _CXI + r"\(sbl\): \d+: serdes fw corruption alert",
+        "an adapter has failed",
+    ),
+    _warn(
+        "cxi-degraded", "grade ", _CXI + r"\(sbl\): \d+: [rt]x degrade (?:failure )?alert", "a link runs on fewer lanes"
+    ),
+    _drain(
+        "cxi-sensor",
+        "uC: ",
+        _CXI + r"uC: (?:ATT1_SENSOR_ALERT: sensor .* in fatal state: |QSFP_EPO_TEMPERATURE)",
+        "a Slingshot adapter or its cable is too hot or out of its limits",
+    ),
+    # lnet/klnds/o2iblnd/o2iblnd_cb.c: kiblnd_qp_event, kiblnd_cm_callback
+    _until(
+        "lnet-down",
+        "LNetError: ",
+        r"^LNetError: \d+:\d+:\([^)]*\(\)\) Fatal device error for NI (?P<of>\S+)",
+        r"^LNetError: \d+:\d+:\([^)]*\(\)\) Port reactivated for NI (?P<of>\S+)",
+        "the network of Lustre is down",
+    ),
+    _drain(
+        "lnet-removed",
+        "LNetError: ",
+        r"^LNetError: (?:[0-9a-f]+-[0-9a-f]+: )?Received notification of device removal",
+        "the adapter of the network of Lustre is gone",
+    ),
     # lustre/ptlrpc/import.c; libcfs: lbug_with_loc
     _drain("lustre-lbug", "LBUG", r"^LustreError: \d+:\d+:\(.*\) LBUG", "the Lustre client has stopped for good"),
     _warn("lustre-evicted", "evicted by", r"^LustreError: \S+ (?P<of>\S+): This client was evicted by", "I/O was lost"),
@@ -223,6 +274,13 @@ RULES: Final[tuple[Rule, ...]] = (
         r"^Lustre: (?P<of>[^: ]+): Connection to .* was lost",
         r"^Lustre: (?P<of>[^: ]+): Connection restored to",
         "a Lustre target is away",
+    ),
+    # beegfs client_module: printk_fhgfs; NodeConnPool.c: NodeConnPool_acquireStreamSocketEx
+    _warn(
+        "beegfs-away",
+        "beegfs: ",
+        r"^beegfs: .{1,15}\(\d+\): .*Connect failed on all available routes: (?P<of>.+)",
+        "a BeeGFS server does not answer",
     ),
     # net/sunrpc/clnt.c: rpc_check_timeout, call_decode
     _until(

@@ -55,6 +55,17 @@ LINES = {
     "Will cause a leak of a command resource",
     "mlx5-link": "mlx5_core 0000:3b:00.0 ib0: Link down",
     "hfi1-link": "hfi1 0000:05:00.0: hfi1_0: logical state changed to PORT_DOWN (0x1)",
+    "xid-power": "NVRM: Xid (PCI:0000:3b:00): 54, pid=1234, name=a.out, Auxiliary power",
+    "xid-nvlink": "NVRM: Xid (PCI:0000:3b:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 05 (0x0000)",
+    "cxi-link": "cxi_ss1 0000:21:00.0: cxi0[hsn0] CXI_EVENT_LINK_DOWN",
+    "cxi-firmware": "cxi_ss1 0000:21:00.0: cxi0[hsn0] (sbl): 0: serdes fw corruption alert",
+    "cxi-degraded": "cxi_ss1 0000:21:00.0: cxi0[hsn0] (sbl): 0: rx degrade failure alert",
+    "cxi-sensor": "cxi_ss1 0000:21:00.0: cxi0[hsn0] uC: ATT1_SENSOR_ALERT: sensor 'ASIC' (3) in fatal state: 9 not in "
+    "[0..8]",
+    "lnet-down": "LNetError: 4711:0:(o2iblnd_cb.c:3872:kiblnd_qp_event()) Fatal device error for NI 10.0.0.1@o2ib",
+    "lnet-removed": "LNetError: 131-3: Received notification of device removal",
+    "beegfs-away": "beegfs: a.out(7): 4B-5F-n1: NodeConn (acquire stream): Connect failed on all available routes: "
+    "beegfs-storage s01 [ID: 1]",
     "lustre-lbug": "LustreError: 4711:0:(file.c:123:ll_open()) LBUG",
     "lustre-evicted": "LustreError: 167-0: s-OST0000-osc-ffff: This client was evicted by s-OST0000; in progress "
     "operations using this service will fail.",
@@ -69,6 +80,10 @@ LINES = {
     "kernel-fault": "BUG: kernel NULL pointer dereference, address: 0000000000000008",
 }
 GOOD = {
+    "xid-recovery": "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 "
+    "(None)",
+    "cxi-link": "cxi_ss1 0000:21:00.0: cxi0[hsn0] CXI_EVENT_LINK_UP",
+    "lnet-down": "LNetError: 4712:0:(o2iblnd_cb.c:3880:kiblnd_qp_event()) Port reactivated for NI 10.0.0.1@o2ib",
     "mlx5-link": "mlx5_core 0000:3b:00.0 ib0: Link up",
     "hfi1-link": "hfi1 0000:05:00.0: hfi1_0: logical state changed to PORT_ACTIVE (0x4)",
     "lustre-lost": "Lustre: s-OST0000-osc-ffff: Connection restored to 10.0.0.1@o2ib (at 10.0.0.1@o2ib)",
@@ -142,6 +157,9 @@ def test_what_a_program_writes_is_no_fault(name: str) -> None:
         "NVRM: Xid (PCI:0000:3b:00): 31, pid=1, name=a.out, Ch 00000010, intr 00000000",
         "kernel BUG at a[7]: segfault at 0 ip 0000000000000000 sp 00007ffc00000000 error 14 in a.out[400000+1000]",
         "Oops: 0000 [#1][7]: segfault at 0 ip 0000000000000000 sp 00007ffc00000000 error 14 in a.out[400000+1000]",
+        "NVRM: Xid (PCI:0000:3b:00): 43, pid=1, name=a.out, Ch 00000010",
+        "NVRM: Xid (PCI:0000:3b:00): 45, pid=1, name=a.out, Ch 00000010",
+        "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x2 (Node Reboot Required) to 0x0 (None)",
         "NVRM: loading NVIDIA UNIX x86_64 Kernel Module",
     ],
 )
