@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from refloat_checks.proc import Roots, read_text
 from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Final
 
     from refloat_checks.facts import Facts
@@ -108,9 +107,12 @@ def parse_modules(text: str) -> tuple[str, ...]:
 
 def read_infiniband(roots: Roots) -> Infiniband:
     """Read all InfiniBand ports."""
-    devices = roots.sys / "class" / "infiniband"
+    import pathlib  # noqa: PLC0415 - a node without InfiniBand needs none of it
+
+    sys = pathlib.Path(roots.sys)
+    devices = sys / "class" / "infiniband"
     ports = tuple(_read_port(place) for place in sorted(devices.glob("*/ports/*")))
-    abi = roots.sys / "class" / "infiniband_mad" / "abi_version"
+    abi = sys / "class" / "infiniband_mad" / "abi_version"
     return Infiniband(ports, int(read_text(abi).strip() or 0) if abi.is_file() else 0)
 
 

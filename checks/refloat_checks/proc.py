@@ -5,35 +5,52 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from pathlib import Path
 
 from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from typing import Final
+    from pathlib import Path
+    from typing import Any, Final
 
-_OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 _READ_BYTES: Final = 1 << 20
 _KTHREADD: Final = 2
+_ESCAPE_DIGITS: Final = 3
 
 
-@record
+class Place(str):
+    """A path that can be joined and opened, and nothing else: importing pathlib takes longer than a health check."""
+
+    __slots__ = ()
+
+    def __truediv__(self, name: str) -> Place:
+        """Join as pathlib does."""
+        return Place(f"{self.rstrip('/')}/{name}")
+
+
 class Roots:
     """Where the facts are read: the running system by default, a fixture or an offline tree else.
 
     The pool of helpers, which alone touches files outside proc and sys, is made with the same `root`.
     """
 
-    proc: Path = Path("/proc")
-    sys: Path = Path("/sys")
-    root: Path = Path("/")
+    def __init__(self, proc: Path | None = None, sys: Path | None = None, root: Path | None = None) -> None:
+        from pathlib import Path  # noqa: PLC0415 - see Place
+
+        self.proc, self.sys, self.root = proc or Path("/proc"), sys or Path("/sys"), root or Path("/")
 
     @property
     def is_running_system(self) -> bool:
         """True if these are the kernel's own tables, so that it may be asked in other ways too."""
-        return self.proc == Path("/proc")
+        return os.fspath(self.proc) == "/proc"
+
+
+class RunningSystem(Roots):
+    """The roots of the running system, for readers that only join and open them."""
+
+    def __init__(self) -> None:
+        place: Any = Place
+        self.proc, self.sys, self.root = place("/proc"), place("/sys"), place("/")
 
 
 @record
@@ -87,7 +104,15 @@ def unescape(text: str) -> str:
     r"""Undo the kernel's octal escapes (`\040` is a blank) in a mount table's field."""
     if "\\" not in text:
         return text
-    return os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), os.fsencode(text)))
+    first, *rest = os.fsencode(text).split(b"\\")
+    return os.fsdecode(first + b"".join(map(_unescaped, rest)))
+
+
+def _unescaped(part: bytes) -> bytes:
+    digits = part[:3]
+    if len(digits) == _ESCAPE_DIGITS and digits[:1] in b"0123" and digits.isdigit() and not set(digits) & set(b"89"):
+        return bytes([int(digits, 8)]) + part[3:]
+    return b"\\" + part
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
@@ -206,7 +231,8 @@ def _read_at(directory: int, name: str) -> bytes:
 
 def read_text(path: Path) -> str:
     """Read a file of /proc or /sys as text; bytes that are not UTF-8 survive as surrogates."""
-    return path.read_bytes().decode(errors="surrogateescape")
+    with open(path, "rb") as file:  # noqa: PTH123 - a Place may be given too
+        return file.read().decode(errors="surrogateescape")
 
 
 def read_link(roots: Roots, name: str) -> Link | None:

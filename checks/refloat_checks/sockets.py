@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import struct
-from pathlib import Path
 
 from refloat_checks import socket_diag
 from refloat_checks.proc import Roots, read_text
@@ -16,6 +15,7 @@ from refloat_contract.records import record
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from pathlib import Path
     from typing import Final
 
     from refloat_checks.facts import Facts

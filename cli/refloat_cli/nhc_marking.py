@@ -6,15 +6,14 @@ from __future__ import annotations
 from refloat_checks.nhc import slurm_marking, words
 from refloat_contract.errors import RefloatError
 from refloat_contract.records import record
-from refloat_service import commands
-from refloat_service.completed import Completed
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Final
 
-    Run = Callable[[Sequence[str]], Awaitable[Completed]]
+    from refloat_checks.nhc.engine import Engine
+    from refloat_service.completed import Completed
 
 DEADLINE_S: Final = 5.0
 _IN_SERVICE: Final = ("alloc", "comp", "idle", "mix", "resume", "resv", "undrain")
@@ -34,12 +33,12 @@ class Marking:
     """Marks one node. `names` are the names that Slurm may know it by, the likeliest first."""
 
     def __init__(
-        self, variables: Mapping[str, str], names: Sequence[str], log: Callable[[str], None], run: Run | None = None
+        self, variables: Mapping[str, str], names: Sequence[str], log: Callable[[str], None], engine: Engine
     ) -> None:
         self._variables = variables
         self._names = names
         self._log = log
-        self._run_command = run or self._execute
+        self._engine = engine
 
     async def offline(self, message: str, *, strict: bool) -> None:
         """Drain the node with this message, unless its state or its reason says to leave it."""
@@ -105,7 +104,7 @@ class Marking:
 
     async def _asked(self, argv: Sequence[str]) -> Completed | None:
         try:
-            return await self._run_command(argv)
+            return await self._execute(argv)
         except RefloatError as error:
             self._log(f"The node's state is left as it is:  {error}")
             return None
@@ -113,7 +112,7 @@ class Marking:
     async def _execute(self, argv: Sequence[str]) -> Completed:
         env = {"PATH": self._variables.get("PATH", ""), "LC_ALL": "C"}
         env |= {name: value for name, value in self._variables.items() if name.startswith("SLURM_CONF")}
-        return await commands.run(("/usr/bin/env", "--", *argv), deadline_s=DEADLINE_S, env=env)
+        return await self._engine.command(("/usr/bin/env", "--", *argv), deadline_s=DEADLINE_S, env=env)
 
     def _argv(self, variable: str, default: str) -> list[str]:
         command = words.parse(self._variables.get(variable) or default)

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pass of the `nhc` command's own, where no agent answers: the same driver, once."""
 
-# ruff: noqa: PTH113 - pathlib is slow to start
+# ruff: noqa: PLC0415, PTH113 - what is not run is not imported, and pathlib is slow to start
 
 from __future__ import annotations
 
-import asyncio
 import os
 
-from refloat_checks import facts
 from refloat_checks.nhc import plan as plans
 from refloat_checks.nhc import registry, sources, variables
-from refloat_checks.nhc.bridge import Answer, Bridge
 from refloat_checks.nhc.driver import Options, Pass
+from refloat_checks.nhc.engine import NeedsLoop
 from refloat_checks.nhc.findings import PassResult
 from refloat_checks.nhc.plan import Plan
-from refloat_checks.probes import ProbePool
-from refloat_checks.proc import Roots
+from refloat_checks.nhc.straight import Straight, drive
+from refloat_checks.nhc.straight_facts import StraightFacts
 from refloat_contract.errors import Misconfigured
 
 TYPE_CHECKING = False  # without importing typing
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Final
 
+    from refloat_checks.nhc.bridge import Answer
     from refloat_checks.nhc.driver import Listener
 
 SOURCE_S: Final = 15.0
@@ -60,12 +59,32 @@ def look(
         env=env,
     )
 
+    engine = Straight()
+    facts = StraightFacts(engine)
+    needs_loop = planned.script_settings or plans.needs_bash(planned, sources.is_native)
+    looking = Pass(planned, facts, registry.find, registry.names(), options, listener, engine)
+    watch(looking.variables)
+    try:
+        if not needs_loop:
+            return drive(looking.run())
+    except NeedsLoop:
+        pass
+    finally:
+        facts.close()
+    return _on_a_loop(looking)
+
+
+def _on_a_loop(looking: Pass) -> PassResult:
+    import asyncio
+
+    from refloat_checks import facts
+    from refloat_checks.probes import ProbePool
+    from refloat_checks.proc import Roots
+
     async def run() -> PassResult:
         pool = ProbePool()
-        looking = Pass(planned, facts.source(Roots(), pool)(), registry.find, registry.names(), options, listener)
-        watch(looking.variables)
         try:
-            return await looking.run()
+            return await looking.go_on(facts.source(Roots(), pool)())
         finally:
             await pool.aclose()
 
@@ -74,6 +93,9 @@ def look(
 
 def sourced(path: str, settings: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
     """Have bash source a file of settings, and give those that it sets."""
+    import asyncio
+
+    from refloat_checks.nhc.bridge import Bridge
 
     async def refuse(asked: Sequence[str]) -> Answer:
         raise Misconfigured(f"{path} calls {asked[0]}")

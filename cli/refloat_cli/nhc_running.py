@@ -192,15 +192,14 @@ class Run:
             self._mark(result)
 
     def _mark(self, result: PassResult) -> None:
-        import asyncio
-
+        from refloat_checks.nhc.straight import Straight, drive
         from refloat_cli import nhc_helpers
 
         if result.verdict.message is not None:
             message = result.verdict.message
-            asyncio.run(nhc_helpers.offline(self.variables, self._env, self.output.log, message))
+            drive(nhc_helpers.offline(self.variables, self._env, self.output.log, message, Straight()))
         elif result.verdict.is_good:
-            asyncio.run(nhc_helpers.online(self.variables, self._env, self.output.log))
+            drive(nhc_helpers.online(self.variables, self._env, self.output.log, Straight()))
 
 
 def _sysconfig(name: str) -> str:

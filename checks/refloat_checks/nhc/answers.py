@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from refloat_checks import hardware
-from refloat_checks.nhc import units
+from refloat_checks.nhc import hardware_variables, login_defs, units
 from refloat_checks.nhc.bridge import Answer
 from refloat_checks.nhc.match import matches
 from refloat_contract.errors import RefloatError
@@ -22,8 +21,6 @@ _UNITS: Final[Mapping[str, Callable[[str], object]]] = {
     "parse_count": units.parse_count,
     "unparse_count": lambda text: units.unparse_count(int(text)),
 }
-_HARDWARE_NAMES: Final = "HW_SOCKETS HW_CORES HW_THREADS HW_RAM_TOTAL HW_RAM_FREE HW_SWAP_TOTAL HW_SWAP_FREE"
-HARDWARE_NAMES: Final = tuple(_HARDWARE_NAMES.split())
 _PASSWD_FIELDS: Final = 3
 
 
@@ -50,21 +47,14 @@ class Answers:
                 case ["user", uid]:
                     return await self._user(uid)
                 case ["hardware", name]:
-                    return Answer(0, (await self.hardware()).get(name, "0"))
+                    return Answer(0, (await hardware_variables.values(self._facts)).get(name, "0"))
                 case ["max_sys_uid"]:
-                    return Answer(0, str(max_sys_uid(await self._text("/etc/login.defs"))))
+                    return Answer(0, str(login_defs.max_sys_uid(await self._text("/etc/login.defs"))))
                 case [verb, text] if verb in _UNITS:
                     return Answer(0, str(_UNITS[verb](text)) if text else "")
         except (RefloatError, OSError, ValueError, units.BadUnit) as error:
             return Answer(1, str(error))
         return Answer(1)
-
-    async def hardware(self) -> dict[str, str]:
-        """NHC's HW_ variables."""
-        cpus, memory = await hardware.processors(self._facts), await hardware.memory(self._facts)
-        processors = (cpus.sockets, cpus.cores, cpus.threads)
-        found = (*processors, memory.ram_kb, memory.ram_free_kb, memory.swap_kb, memory.swap_free_kb)
-        return {name: str(value) for name, value in zip(HARDWARE_NAMES, found, strict=True)}
 
     async def _user(self, uid: str) -> Answer:
         if not uid.isdigit():
@@ -82,11 +72,3 @@ class Answers:
 
 def _truth(found: bool) -> Answer:  # noqa: FBT001 - it is what it turns into
     return Answer(0 if found else 1)
-
-
-def max_sys_uid(login_defs: str) -> int:
-    """The highest user number that is the system's own, as login.defs(5) has it."""
-    found = {line.split()[0]: line.split()[1] for line in login_defs.splitlines() if len(line.split()) > 1}
-    if found.get("SYS_UID_MAX", "").isdecimal():
-        return int(found["SYS_UID_MAX"])
-    return int(found["UID_MIN"]) - 1 if found.get("UID_MIN", "").isdecimal() else 99

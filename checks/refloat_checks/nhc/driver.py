@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from types import MappingProxyType
 
+from refloat_checks.nhc import hardware_variables, words
 from refloat_checks.nhc import plan as plans
-from refloat_checks.nhc import words
-from refloat_checks.nhc.answers import HARDWARE_NAMES, Answers
-from refloat_checks.nhc.bridge import EACH_LINE, Answer, Bridge, Ran
 from refloat_checks.nhc.findings import CANNOT_RUN, TIMED_OUT, LineFinding, PassResult, verdict
 from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun, Returned
 from refloat_checks.nhc.performing import Performer
@@ -26,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Final, Protocol
 
     from refloat_checks.facts import Facts
+    from refloat_checks.nhc.bridge import Answer, Bridge, Ran
+    from refloat_checks.nhc.engine import Engine
 
     Find = Callable[[str], NativeCheck | None]
 
@@ -89,10 +87,18 @@ class Pass:
     """One pass over a plan with the facts of that pass."""
 
     def __init__(
-        self, plan: Plan, facts: Facts, find: Find, names: Sequence[str], options: Options, listener: Listener
+        self,
+        plan: Plan,
+        facts: Facts,
+        find: Find,
+        names: Sequence[str],
+        options: Options,
+        listener: Listener,
+        engine: Engine | None = None,
     ) -> None:
         self._plan = plan
         self._facts = facts
+        self._engine = engine or _loop()
         self._find = find
         self._names = names
         self._options = options
@@ -102,6 +108,8 @@ class Pass:
         self._changed = set(self._variables)
         self._bridge: Bridge | None = None
         self._ends_s = 0.0
+        self._steps = list(reversed(plan.steps))
+        self._begun: Step | None = None
         self._findings: list[LineFinding] = []
         self._unsure: list[NhcOutcome] = []
         self._exited: int | None = None
@@ -114,23 +122,36 @@ class Pass:
         return self._variables
 
     async def run(self) -> PassResult:
-        """Go through the lines in order, to the end or (as NHC, unless all are to be checked) to the first failure."""
-        self._ends_s = asyncio.get_running_loop().time() + self._options.deadline_s
+        """Go through the lines in order, to the end or (as NHC, unless all are to be checked) to the first failure.
+
+        Raises NeedsLoop where there is no event loop and the next line needs one: see go_on().
+        """
+        if not self._ends_s:
+            self._ends_s = self._engine.now_s() + self._options.deadline_s
         if self._plan.aborted:
             return self._aborted()
         try:
             if self._plan.hardware and not self._options.strict:
                 await self._gather_hardware()
             if self._plan.script_settings:
-                with contextlib.suppress(Refused):
-                    await self._bash()
-            for step in self._plan.steps:
-                await self._take(step)
-                if self._is_over():
-                    break
+                await self._source_scripts()
+            while self._steps and not self._is_over():
+                await self._take(self._steps[-1])
+                self._steps.pop()
         finally:
             await self._drop_bridge()
         return self._result()
+
+    async def go_on(self, facts: Facts) -> PassResult:
+        """Go on where run() needed an event loop, with facts that are read on one."""
+        self._facts, self._engine = facts, _loop()
+        return await self.run()
+
+    async def _source_scripts(self) -> None:
+        try:
+            await self._bash()
+        except Refused:
+            return  # an offline tree: each line that needs bash says so
 
     def _aborted(self) -> PassResult:
         finding = LineFinding(0, "nhc.conf", "", Status.UNKNOWN, 1, self._plan.aborted)
@@ -153,12 +174,14 @@ class Pass:
 
     @property
     def _left_s(self) -> float:
-        return max(0.05, self._ends_s - asyncio.get_running_loop().time())
+        return max(0.05, self._ends_s - self._engine.now_s())
 
     async def _take(self, step: Step) -> None:
         if step.is_setting and await self._set(step):
             return
-        self._listener.began(step)
+        if step is not self._begun:
+            self._begun = step
+            self._listener.began(step)
         finding = await self._look(step)
         self._findings.append(finding)
         self._listener.found(finding)
@@ -168,7 +191,7 @@ class Pass:
             return _finding(step, Status.UNKNOWN, 1, step.problem)
         if self._is_tainted(step):
             return _finding(step, Status.UNKNOWN, 1, f'No HW_ variables for "{step.text}":  {self._not_told}')
-        if asyncio.get_running_loop().time() >= self._ends_s:
+        if self._engine.now_s() >= self._ends_s:
             return _finding(step, Status.UNKNOWN, TIMED_OUT, f'No time was left for "{step.text}".')
         spoken = self._native_words(step)
         if spoken is None:
@@ -212,10 +235,11 @@ class Pass:
             strict=self._options.strict,
             environment=self._exported(),
             functions=self,
+            waiting=self._engine,
         )
         outcome = await check.run(list(spoken[1:]), run)
         if self._options.acts and outcome.actions:
-            outcome = await Performer(self._left_s, self._environment()).settled(outcome)
+            outcome = await Performer(self._engine, self._left_s, self._environment()).settled(outcome)
         for text in outcome.log:
             self._listener.said(text)
         for text in outcome.syslog:
@@ -259,11 +283,11 @@ class Pass:
 
     async def _gather_hardware(self) -> None:
         try:
-            found = await Answers(self._facts).hardware()
+            found = await hardware_variables.values(self._facts)
         except (RefloatError, OSError, ValueError) as error:
             # What is made of them then would be made of zeros: a limit of twice no cores drains the node.
             self._not_told = str(error)
-            self._tainted.update(HARDWARE_NAMES)
+            self._tainted.update(hardware_variables.NAMES)
             return
         self._variables.update(found)
         self._changed.update(found)
@@ -296,7 +320,7 @@ class Pass:
 
     async def _look_in_bash(self, step: Step) -> LineFinding:
         self._unsure.clear()
-        deadline = asyncio.timeout(self._left_s)
+        deadline = self._engine.deadline(self._left_s)
         try:
             async with deadline:
                 ran = await self._ran(step.text)
@@ -346,6 +370,9 @@ class Pass:
         """The running bash, or a new one that has sourced the site's scripts; Refused for an offline tree."""
         if self._bridge is None:
             self._facts.require_running()
+            self._engine.require_loop()
+            from refloat_checks.nhc.bridge import EACH_LINE, Bridge  # noqa: PLC0415 - it loads asyncio
+
             env = {**self._options.env, "PATH": self._options.env.get("PATH", PATH)}
             self._bridge = await Bridge.start(self._names, env, self._answer)
             await self._bridge.assign(self._variables, self._exports)
@@ -364,6 +391,9 @@ class Pass:
             await bridge.aclose()
 
     async def _answer(self, asked: Sequence[str]) -> Answer:
+        from refloat_checks.nhc.answers import Answers  # noqa: PLC0415 - for bash only
+        from refloat_checks.nhc.bridge import Answer  # noqa: PLC0415 - the same
+
         if asked[0] != "check":
             return await Answers(self._facts).answer(asked)
         outcome = await self._run_native(asked[1:])
@@ -371,6 +401,12 @@ class Pass:
             self._unsure.append(outcome)
         died = outcome.status is Status.FAILED and bool(outcome.message)
         return Answer(outcome.rc, outcome.message, died)
+
+
+def _loop() -> Engine:
+    from refloat_checks.nhc.looping import ENGINE  # noqa: PLC0415 - it loads asyncio
+
+    return ENGINE
 
 
 def _finding(step: Step, status: Status, rc: int = 0, message: str = "", deaths: int = 0) -> LineFinding:

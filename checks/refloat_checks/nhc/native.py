@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import MappingProxyType
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from refloat_checks.facts import Facts
     from refloat_checks.nhc.deviations import Deviation
+    from refloat_checks.nhc.engine import Engine
 
 RC_UNKNOWN: Final = 3  # not one that NHC's checks return; monitoring plug-ins say UNKNOWN so
 
@@ -171,6 +171,16 @@ class NhcRun:
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = MappingProxyType({})
     functions: Functions | None = None
+    waiting: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What waits for this pass; without a word an event loop."""
+        if self.waiting is not None:
+            return self.waiting
+        from refloat_checks.nhc.looping import ENGINE  # noqa: PLC0415 - it loads asyncio
+
+        return ENGINE
 
     def variable(self, name: str, default: str = "") -> str:
         """Give a variable's value; the default if it is empty or not set, as `${NAME:-default}` does."""
@@ -189,7 +199,7 @@ class NativeCheck:
 
     async def run(self, words: list[str], run: NhcRun) -> NhcOutcome:
         """Look with these arguments (without the check's name)."""
-        deadline = asyncio.timeout(run.deadline_s)
+        deadline = run.engine.deadline(run.deadline_s)
         try:
             async with deadline:
                 return await self.look(words, run)

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import select
 import signal
 
 from refloat_checks.nhc.native import (
@@ -21,12 +18,13 @@ from refloat_checks.nhc.native import (
 )
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.records import record
-from refloat_service import commands
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
+
+    from refloat_checks.nhc.engine import Engine
 
 LAUNCHER: Final = ("/usr/bin/env", "--")
 _KILLED: Final = 137
@@ -38,6 +36,7 @@ _STARTED_FIELD: Final = 19  # of /proc/PID/stat (proc(5) counts from 1), behind 
 class Performer:
     """Performs actions, each within `deadline_s`, with NHC's environment."""
 
+    engine: Engine
     deadline_s: float = 30.0
     env: Mapping[str, str] | None = None
 
@@ -62,13 +61,13 @@ class Performer:
             case Renice(pid, by, ticks):
                 return renice(pid, by, ticks)
             case AwaitExit(pid, ticks):
-                return await gone(pid, ticks)
+                return await gone(pid, ticks, self.engine)
 
     async def _run(self, argv: tuple[str, ...], *, wait: bool) -> int:
         # setsid(1) with --fork ends at once, so what it starts is nobody's child here.
         launched = argv if wait else ("setsid", "--fork", "sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *argv)
         try:
-            done = await commands.run((*LAUNCHER, *launched), deadline_s=self.deadline_s, env=self.env)
+            done = await self.engine.command((*LAUNCHER, *launched), deadline_s=self.deadline_s, env=self.env)
         except Transient:
             return _KILLED
         except Refused:
@@ -104,7 +103,7 @@ def renice(pid: int, by: str, ticks: int | None) -> int:
     return 0
 
 
-async def gone(pid: int, ticks: int | None) -> int:
+async def gone(pid: int, ticks: int | None, engine: Engine) -> int:
     """Wait a moment for a process to end: 0 when it has."""
     try:
         handle = os.pidfd_open(pid)
@@ -113,14 +112,7 @@ async def gone(pid: int, ticks: int | None) -> int:
     try:
         if not _is_same(pid, ticks):
             return 0
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        loop.add_reader(handle, ended.set)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GONE_S):
-                await ended.wait()
-        loop.remove_reader(handle)
-        return 0 if select.select([handle], [], [], 0)[0] else 1
+        return 0 if await engine.ends(handle, _GONE_S) else 1
     finally:
         os.close(handle)
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from refloat_checks.nhc.native import NhcRun
 from refloat_contract.errors import Refused
 from refloat_contract.records import record
-from refloat_service import commands
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -48,8 +46,10 @@ async def launch(argv: Sequence[str], run: NhcRun, timeout_s: float | None = Non
     """
     run.facts.require_running()
     try:
-        async with asyncio.timeout(timeout_s):
-            done = await commands.run(argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES)
+        async with run.engine.deadline(timeout_s):
+            done = await run.engine.command(
+                argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES
+            )
     except TimeoutError:
         return Ended(TERMINATED, "", timed_out=True)
     except Refused as error:

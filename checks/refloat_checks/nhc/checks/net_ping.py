@@ -64,6 +64,7 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     wanted = read_words(words)
     if isinstance(wanted, NhcOutcome):
         return wanted
+    run.engine.require_loop()
     for host in wanted.hosts:
         if not await answers(host, wanted, run):
             return failed(NAME, f"No response received from {host}")

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from refloat_checks import hardware, process_table
-from refloat_checks.nhc import units
-from refloat_checks.nhc.answers import max_sys_uid as of_login_defs
+from refloat_checks.nhc import login_defs, units
 from refloat_checks.nhc.checks.numbers import size_kb, whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.owners import names, owner_named
@@ -34,6 +31,7 @@ from refloat_contract.records import record, replace
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from typing import Final
 
     from refloat_checks.facts import Facts
@@ -310,9 +308,9 @@ async def max_sys_uid(run: NhcRun) -> int:
 
 def _read_max_sys_uid(place: Path) -> int:
     try:
-        return of_login_defs(read_text(place))
+        return login_defs.max_sys_uid(read_text(place))
     except FileNotFoundError:
-        return of_login_defs("")
+        return login_defs.max_sys_uid("")
 
 
 CHECKS: Final = tuple(NativeCheck(name, _look(name)) for name in _LIMITS)

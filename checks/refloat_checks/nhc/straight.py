@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits for a pass without an event loop: the coroutines of native checks run straight through, one after the other.
+
+To import asyncio takes longer than a whole pass. Nothing here yields to a loop: who must wait, polls until its
+deadline, and that of whoever waits for it in turn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import time
+
+from refloat_checks.nhc.engine import NeedsLoop
+from refloat_contract.errors import Refused, Transient
+from refloat_service.completed import LAUNCHER, OUTPUT_CAP_BYTES, Completed, as_run, require_program
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, Final, Self, TypeVar
+
+    T = TypeVar("T")
+
+_BLOCK_BYTES: Final = 1 << 16
+_GRACE_S: Final = 1.0
+# What Python ignores, and a program that it starts should not.
+_DEFAULTS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits for a loop to its end."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    work.close()
+    raise AssertionError("a coroutine waits for an event loop where there is none")
+
+
+class Over(BaseException):
+    """The time of a deadline is over; passes through all that is within it, as asyncio's CancelledError does."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+
+class Deadline:
+    """One of the deadlines within which something is waited for."""
+
+    def __init__(self, engine: Straight, until_s: float) -> None:
+        self._engine = engine
+        self.until_s = until_s
+        self._passed = False
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        self._engine.within.append(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Turn the end of this very deadline into a TimeoutError."""
+        self._engine.within.remove(self)
+        if isinstance(error, Over) and error.deadline is self:
+            self._passed = True
+            raise TimeoutError from error
+
+    def expired(self) -> bool:
+        """Tell whether it was this one that passed."""
+        return self._passed
+
+
+class Straight:
+    """The engine of whoever has no loop."""
+
+    def __init__(self) -> None:
+        self.within: list[Deadline] = []
+
+    def now_s(self) -> float:
+        """Tell the time; asyncio's loop has the same clock."""
+        return time.monotonic()
+
+    def deadline(self, seconds: float | None) -> Deadline:
+        """Bound what is waited for within."""
+        return Deadline(self, math.inf if seconds is None else time.monotonic() + seconds)
+
+    def require_loop(self) -> None:
+        """Raise NeedsLoop."""
+        raise NeedsLoop
+
+    def readable(self, handles: Sequence[int], until_s: float = math.inf) -> list[int]:
+        """Wait until some can be read, or until then: none. Raises Over at the deadline of whoever waits for this."""
+        first = min(self.within, key=lambda each: each.until_s, default=None)
+        limit_s = min(until_s, first.until_s if first is not None else math.inf)
+        poll = select.poll()
+        for handle in handles:
+            poll.register(handle, select.POLLIN)
+        left_s = max(0.0, limit_s - time.monotonic())
+        ready = poll.poll(None if limit_s == math.inf else math.ceil(1000 * left_s))
+        if not ready and first is not None and first.until_s <= limit_s:
+            raise Over(first)
+        return [handle for handle, _ in ready]
+
+    async def ends(self, handle: int, within_s: float) -> bool:
+        """Wait for the end of a process."""
+        return bool(self.readable([handle], time.monotonic() + within_s))
+
+    async def command(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline_s: float,
+        env: Mapping[str, str] | None = None,
+        cap_bytes: int | None = None,
+    ) -> Completed:
+        """Run a program to its end, as `refloat_service.commands.run` does, with the same promise."""
+        require_program(argv)
+        started_s = time.monotonic()
+        program = _Program(argv, env)
+        try:
+            cap = OUTPUT_CAP_BYTES if cap_bytes is None else cap_bytes
+            out, err = self._said(program, started_s + deadline_s, cap)
+            if not self.readable([program.handle], started_s + deadline_s):
+                raise Transient(f"{argv[0]} did not end within {deadline_s:g} s; killed")
+        finally:
+            # Nothing that we started is left behind.
+            returncode = program.close()
+        took_s = time.monotonic() - started_s
+        return as_run(
+            Completed(tuple(argv), returncode, out.decode(errors="replace"), err.decode(errors="replace"), took_s)
+        )
+
+    def _said(self, program: _Program, until_s: float, cap: int) -> tuple[bytes, bytes]:
+        said: dict[int, bytes] = dict.fromkeys(program.outputs, b"")
+        open_ones = list(program.outputs)
+        while open_ones:
+            ready = self.readable(open_ones, until_s)
+            if not ready:
+                raise Transient(f"{program.name} did not end in time; killed")
+            for place in ready:
+                block = os.read(place, _BLOCK_BYTES)
+                said[place] += block
+                if not block:
+                    open_ones.remove(place)
+                if len(said[place]) > cap:
+                    raise Transient(f"a program printed more than {cap} bytes; killed")
+        out, err = program.outputs
+        return said[out], said[err]
+
+
+class _Program:
+    """A program that was started, in a session of its own, and what it says."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None) -> None:
+        self.name = argv[0]
+        (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
+        self.outputs = (out, err)
+        try:
+            self._pid = os.posix_spawn(
+                LAUNCHER[0],
+                [*LAUNCHER, *argv],
+                os.environ if env is None else dict(env),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs_out, 1),
+                    (os.POSIX_SPAWN_DUP2, theirs_err, 2),
+                ],
+                setsid=True,
+                setsigdef=_DEFAULTS,
+            )
+        except (OSError, ValueError) as error:
+            self._close_outputs()
+            raise Refused(f"cannot run {argv[0]}: {error}") from error
+        finally:
+            os.close(theirs_out)
+            os.close(theirs_err)
+        self.handle = os.pidfd_open(self._pid)
+
+    def close(self) -> int:
+        """See to its end, and give its exit status; a process that cannot be killed is left alone."""
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self._has_ended(0.0):
+                    break
+                os.killpg(self._pid, number)
+                self._has_ended(_GRACE_S)
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            return os.waitstatus_to_exitcode(status) if pid else -signal.SIGKILL
+        finally:
+            os.close(self.handle)
+            self._close_outputs()
+
+    def _has_ended(self, within_s: float) -> bool:
+        return bool(select.select([self.handle], [], [], within_s)[0])
+
+    def _close_outputs(self) -> None:
+        for place in self.outputs:
+            os.close(place)
