@@ -16,7 +16,7 @@ from email.parser import Parser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from reflab import chroot, command
+from reflab import chroot, command, trees
 from reflab.errors import Failed
 from reflab.places import LAB_FOLDER, Places, digest, locked
 
@@ -127,7 +127,7 @@ def _place(root: Path, app: App) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     if app.configuration and app.configuration.is_dir():
-        shutil.copytree(app.configuration, root / "etc/refloat", dirs_exist_ok=True)
+        trees.copy(app.configuration, root / "etc/refloat")
 
 
 def _destination(source: Path) -> Path:

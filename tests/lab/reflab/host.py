@@ -45,6 +45,8 @@ def prepare() -> None:
     why = obstacle()
     if why:
         raise Unavailable(why)
+    # What the lab makes stands in roots of containers, whose daemons refuse what a group may write.
+    os.umask(0o022)
     _install_missing()
     if int(INOTIFY_INSTANCES.read_text()) < INOTIFY_INSTANCES_NEEDED:
         INOTIFY_INSTANCES.write_text(str(INOTIFY_INSTANCES_NEEDED))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reflab import cgroup, image, slurm
+from reflab import cgroup, image, slurm, trees
 from reflab.command import say
 from reflab.network import Network, hosts_file
 from reflab.node import Node
@@ -31,7 +31,7 @@ class Plan:
 def start(places: Places, plan: Plan) -> None:
     """Lay out the run folder and the network, and start all supervisors."""
     tree = Path(plan.layers[-1])
-    shutil.copytree(LAB_FOLDER / "rootfs", places.furniture, symlinks=True)
+    trees.copy(LAB_FOLDER / "rootfs", places.furniture)
     places.files.mkdir()
     slurm.configure(places.slurm, image.version_of_slurm(tree), len(plan.names), plan.slurm_conf)
     (places.run / "hosts").write_text(hosts_file(plan.names))

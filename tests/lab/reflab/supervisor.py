@@ -4,14 +4,13 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reflab import cgroup, image
+from reflab import cgroup, image, trees
 from reflab.bootclock import run_from_zero
 from reflab.chroot import overlay_options
 from reflab.node import Node, Power, device_binds
@@ -140,7 +139,7 @@ def _furnish(root: Path, node: Node) -> None:
         state.mkdir(exist_ok=True)
         os.chown(state, *image.identity(root, "slurm"))
     for files in (node.places.files, node.folder / "files"):
-        shutil.copytree(files, root, symlinks=True, dirs_exist_ok=True)
+        trees.copy(files, root)
     for unit in node.read("units").splitlines():
         image.enable(root, unit)
 
