@@ -59,10 +59,12 @@ def load_nhc_conf(settings: AgentSettings, clock: Clock) -> "NhcConf | None":
 
 
 def _stamp(conf: Path) -> _Stamp:
-    """What differs when the file, or a script beside it, is another than before. Blocks."""
+    """What differs when the file, a script beside it, or the site's settings are others than before. Blocks."""
+    from refloat_checks.nhc import sysconfig  # noqa: PLC0415 - only where there is an nhc.conf
+
     found = []
     scripts = conf.parent / NHC_SCRIPTS
-    for path in (conf, scripts, *sorted(scripts.glob("*.nhc"))):
+    for path in (conf, Path(sysconfig.path()), scripts, *sorted(scripts.glob("*.nhc"))):
         with contextlib.suppress(OSError):  # not there (any more), which differs too
             stat = path.stat()
             found.append((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))

@@ -87,19 +87,6 @@ def parse(arguments: Sequence[str]) -> Asked:
     return asked
 
 
-def settings_line(line: str, variables: dict[str, str]) -> bool:
-    """Take over what a line of settings sets; False where it takes a shell to tell."""
-    command = words.parse(line)
-    if command is None or command.words:
-        return False
-    for name, word in command.assignments:
-        value = words.joined(word, variables.get)
-        if value is None:
-            return False
-        variables[name] = value
-    return True
-
-
 def _assign(asked: Asked, argument: str) -> None:
     name, equals, value = argument.partition("=")
     if not equals or not name.isidentifier():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `nhc` does: settings as NHC finds them, a pass (the agent's or its own), the log, and the node's mark."""
 
-# ruff: noqa: PLC0415, PTH112, PTH113, PTH118, PTH123 - what is not run is not imported, and pathlib is slow
+# ruff: noqa: PLC0415, PTH113, PTH118 - what is not run is not imported, and pathlib is slow
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import os
 import signal
 import time
 
-from refloat_checks.nhc import variables
+from refloat_checks.nhc import sysconfig, variables
 from refloat_checks.nhc.findings import LineFinding, PassResult
 from refloat_cli import nhc_agent
-from refloat_cli.nhc_options import Asked, settings_line
+from refloat_cli.nhc_options import Asked
 from refloat_cli.nhc_output import Output
 from refloat_contract.errors import Misconfigured, RefloatError
 from refloat_contract.words import Status
@@ -72,7 +72,8 @@ class Run:
 
     def status(self) -> int:
         """Do it all, and give the exit status."""
-        self._load_sysconfig()
+        place = sysconfig.path(self.variables["NAME"])
+        sysconfig.load(place, self.variables, self._env, lambda said: self.output.log(f"WARNING:  nhc:  {said}"))
         self._default_paths()
         if self._asked.check is not None:
             self.variables.update(LOGFILE="-", MARK_OFFLINE="0")
@@ -125,21 +126,6 @@ class Run:
         libexec = "/usr/lib" if os.path.isfile("/etc/debian_version") else "/usr/libexec"
         given.setdefault("HELPERDIR", f"{libexec}/nhc")
         given.setdefault("MARK_OFFLINE", "1")
-
-    def _load_sysconfig(self) -> None:
-        path = _sysconfig(self.variables["NAME"])
-        try:
-            lines = _lines(path)
-        except OSError as error:
-            self.output.log(f"WARNING:  nhc:  {path}:  {error.strerror}")
-            return
-        if any("NHC_MCHECK_" in line for line in lines):
-            said = "NHC_MCHECK_COMMAND is not run:  no host is found in a target of its kind"
-            self.output.log(f"WARNING:  nhc:  {path}:  {said}")
-        if not all(settings_line(line, self.variables) for line in lines):
-            from refloat_cli import nhc_pass
-
-            self.variables.update(nhc_pass.sourced(path, self.variables, self._env))
 
     def _agents_answer(self) -> nhc_agent.Answer | None:
         own = self._asked.local or self._asked.check is not None or not nhc_agent.is_there(self._socket)
@@ -200,19 +186,6 @@ class Run:
             drive(nhc_helpers.offline(self.variables, self._env, self.output.log, message, Straight()))
         elif result.verdict.is_good:
             drive(nhc_helpers.online(self.variables, self._env, self.output.log, Straight()))
-
-
-def _sysconfig(name: str) -> str:
-    debian = os.path.isfile("/etc/debian_version") or not os.path.isdir("/etc/sysconfig")
-    return os.path.join("/etc/default" if debian else "/etc/sysconfig", name)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().splitlines()
-    except FileNotFoundError:
-        return []
 
 
 def run(asked: Asked) -> int:

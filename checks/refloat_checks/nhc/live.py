@@ -2,25 +2,29 @@
 """An nhc.conf among the checks of a node: each line a check of its own, all of them looked at in one pass."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+import structlog
+
 from refloat_checks.api import Finding, Limits, Profile
 from refloat_checks.facts import Facts
-from refloat_checks.nhc import registry, sources, waking
+from refloat_checks.nhc import registry, sources, sysconfig, waking
 from refloat_checks.nhc.driver import Deaf, Options, Pass
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_checks.nhc.plan import Plan
-from refloat_checks.nhc.variables import of_host
+from refloat_checks.nhc.variables import PATH, of_host
 from refloat_checks.registry import NHC_LINE, NHC_SCRIPTS, CheckSpec, Look, look_of, wakes_of
 from refloat_checks.runner import boottime_s
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
 from refloat_contract.words import Status
 
+log = structlog.get_logger(__name__)
 KIND: Final = NHC_LINE
 _MARGIN_S: Final = 5.0
 _OF_A_TREE: Final = "check_file_"  # what these look at is in the files of an image, too
@@ -30,6 +34,7 @@ class NhcLimits(Limits):
     """Which line of the nhc.conf."""
 
     line: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class NhcConf:
         deadline_s: float = 45.0,
         clock: Callable[[], float] = boottime_s,
     ) -> "NhcConf":
-        """Read the file, and the scripts in the folder `scripts` beside it.
+        """Read the file, the scripts in the folder `scripts` beside it, and the site's settings for NHC. Blocks.
 
         Raises Misconfigured where they cannot be read, or where NHC would run nothing for a target that is broken.
         """
@@ -95,12 +100,15 @@ class NhcConf:
             raise Misconfigured(f"{path}: {plan.aborted}")
         # All lines are looked at, always: each of them is a check of its own here.
         exports = of_host(host)
+        settings = dict(exports)
+        env = {**os.environ, "PATH": PATH}
+        sysconfig.load(sysconfig.path(), settings, env, lambda said: log.warning("nhc_settings", said=said))
         options = Options(
             strict=strict,
             acts=acts,
             every_line=True,
             deadline_s=deadline_s,
-            variables=exports,
+            variables=settings,
             exports=tuple(exports),
         )
         return cls(path, plan, options, clock=clock)
@@ -112,7 +120,7 @@ class NhcConf:
             CheckSpec.model_construct(
                 name=step.label,
                 kind=KIND,
-                limits=NhcLimits(line=step.number),
+                limits=NhcLimits(line=step.number, text=step.text),
                 deadline_s=self._options.deadline_s + _MARGIN_S,
                 interval_s=interval_s,
                 profiles=tuple(Profile) if step.text.startswith(_OF_A_TREE) else None,

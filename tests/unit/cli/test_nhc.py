@@ -331,7 +331,7 @@ def test_debugging_is_toggled(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_settings_file_is_read_without_a_shell_where_it_is_plain(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = node.place / "defaults"
-    monkeypatch.setattr("refloat_cli.nhc_running._sysconfig", lambda _: str(settings))
+    monkeypatch.setattr("refloat_checks.nhc.sysconfig.path", lambda _: str(settings))
     settings.write_text("# ours\nMARK_OFFLINE=0\n")
     node.run(BAD)
     settings.write_text("if true; then MARK_OFFLINE=0; fi\n")
