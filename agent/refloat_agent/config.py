@@ -245,6 +245,12 @@ class AgentSettings(Settings):
     mount_at_boot: bool = Field(
         default=True, description="Mount storage and start services that a boot outside a cycle did not bring up."
     )
+    gate_deadline_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="How long `refloat-gate.service` keeps slurmd from starting while storage is not mounted or a "
+        "check of the profile `boot` has not passed. Then the node is drained with the reason, and slurmd starts.",
+    )
     services: tuple[str, ...] = Field(
         default=(), description="Units to stop, in this order, before storage is unmounted, and to start again after."
     )

@@ -10,10 +10,12 @@ from typing import Final
 
 import structlog
 
+from refloat_agent import boot_gate
 from refloat_agent.bus import Bus, NoBus
 from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
 from refloat_agent.effects.clock import SystemClock
+from refloat_agent.effects.gatekeeper import Gatekeeper
 from refloat_agent.effects.health import NodeHealth
 from refloat_agent.effects.idle import IdleLooks, Idleness, Leave
 from refloat_agent.effects.mounts import NodeMounts
@@ -37,9 +39,9 @@ from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
-from refloat_contract.errors import Transient
+from refloat_contract.errors import RefloatError, Transient
 from refloat_contract.reasons import short_boot
-from refloat_contract.words import Phase
+from refloat_contract.words import Phase, Verdict
 from refloat_service import lean
 from refloat_service.alone import alone
 from refloat_service.control import ControlServer
@@ -112,6 +114,7 @@ class Agent:
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
         self.health.idle = self._idle()
+        self.gatekeeper = Gatekeeper(self.machine.clock)
         self.loop: Loop | None = None
         self.decision: Decision | None = None
         self.seen: Observation | None = None
@@ -188,6 +191,7 @@ class Agent:
             on_decision=self._decided,
             state=state,
             pace=self._pace,
+            gate=self.gatekeeper.facts,
         )
         log.info(
             "agent_started",
@@ -257,6 +261,28 @@ class Agent:
     def usage(self) -> dict[str, float | int]:
         """What the agent itself costs."""
         return self._usage.as_dict()
+
+    async def may_slurmd_start(self, waited_s: float) -> boot_gate.Answer:
+        """Answer the boot gate, which has waited so long; see that what it waits for is looked at."""
+        settings, seen = self.settings, self.seen
+        try:
+            storage = await self.machine.mounts.state()
+        except RefloatError as error:
+            log.warning("not_told", asked="storage", error=str(error))
+            storage = None
+        self.health.look_for_gate()
+        answer = boot_gate.answer(
+            boot_gate.lacks(storage, self.health.facts().boot_waits),
+            waited_s,
+            boot_gate.Rules(settings.gate_deadline_s, acts=settings.mode == "act", drains=settings.health.drain),
+            seen.slurm.view if seen is not None and seen.slurm is not None else None,
+            drainable=bool(boot_gate.not_mounted(storage)) or self.health.facts().verdict is Verdict.UNHEALTHY,
+            trouble=(seen.slurm_error or self.decision.why) if seen is not None and self.decision is not None else "",
+        )
+        self.gatekeeper.told(answer)
+        if answer.overdue:
+            self._wake()
+        return answer
 
     async def check_now(self) -> None:
         """Run every check at once.

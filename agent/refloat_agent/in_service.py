@@ -6,6 +6,7 @@ Pure, like `machine`. The reason and the flags of Slurm decide; they count only 
 
 import hashlib
 from dataclasses import replace
+from typing import Final
 
 from refloat_agent import record
 from refloat_agent.actions import (
@@ -18,10 +19,11 @@ from refloat_agent.actions import (
     StartServices,
     WriteReason,
 )
+from refloat_agent.boot_gate import ends_by_registering, noted
 from refloat_agent.evidence import has_rebooted, not_mounted, not_passed, not_resumable
 from refloat_agent.machine import permit
 from refloat_agent.moves import Decision, hold
-from refloat_agent.observation import HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.observation import GateFacts, HealthFacts, Observation, SlurmFacts, Wants
 from refloat_agent.recipes import RETURN, Recipe
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons
@@ -29,14 +31,21 @@ from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_slurm import states
 from refloat_slurm.gateway import NodeView
 
+NO_GATE: Final = GateFacts()
+GATE_RETRY_S: Final = 10.0
+"""While slurmd is held back, what does not come up is tried again at least this often."""
 
-def wants(state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy) -> Wants:
+
+def wants(
+    state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy, gate: GateFacts = NO_GATE
+) -> Wants:
     """What to look at closely for the next decision about a node without a cycle."""
     stale = hint is None or (not hint.from_feed and hint.age_s >= policy.poll_s)
     lifts = hint is not None and _may_lift(hint.view, health, policy)
+    boot = state.boot_failed or gate.overdue
     return Wants(
-        slurm=stale or (hint is not None and _asks_for_more(state, hint.view, health, policy)),
-        storage=state.restore or lifts,
+        slurm=stale or gate.overdue or (hint is not None and _asks_for_more(state, hint.view, health, policy)),
+        storage=state.restore or lifts or boot,
         services=state.restore or lifts,
         registered=lifts,
     )
@@ -64,6 +73,7 @@ def _asks_for_more(state: State, view: NodeView, health: HealthFacts, policy: Po
 
 def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     """The next state and actions of a node that is in no cycle."""
+    state = noted(state, seen)
     decision = _decide(state, seen, policy)
     if decision.state.cycle is not None or decision.state.restore:
         # Storage is about to be mounted: that it is not there yet is no news.
@@ -84,7 +94,7 @@ def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
         decision = _drained(state, seen, policy, view)
     if decision.state.cycle is not None:
         # The cycle does its own mounting, and may be about to unmount.
-        return replace(decision, state=replace(decision.state, restore=False, restore_attempts=0))
+        return replace(decision, state=replace(decision.state, restore=False, restore_attempts=0, restore_retry_s=0.0))
     return replace(decision, actions=restoring + decision.actions, why=decision.why or restoring_why)
 
 
@@ -120,13 +130,22 @@ def _restore(state: State, seen: Observation, policy: Policy) -> tuple[State, tu
         return state, (), ""
     mounted = all(storage.right for storage in seen.storage)
     active = all(service.active for service in seen.services)
-    tried = state.restore_attempts + sum(isinstance(o.action, Mount | StartServices) for o in seen.outcomes)
-    if (mounted and active) or tried > 2 * policy.max_attempts:
+    tries = [o for o in seen.outcomes if isinstance(o.action, Mount | StartServices)]
+    tried = state.restore_attempts + len(tries)
+    # While slurmd is held back for it there is nothing better to do than to try again.
+    if (mounted and active) or (tried > 2 * policy.max_attempts and not seen.gate.holds):
         # The checks saw what was missing: let them see that it is there.
-        return replace(state, restore=False, restore_attempts=0), (RunChecks(),), ""
+        return replace(state, restore=False, restore_attempts=0, restore_retry_s=0.0), (RunChecks(),), ""
+    state = replace(state, restore_attempts=tried)
+    if any(outcome.error for outcome in tries):
+        most_s = GATE_RETRY_S if seen.gate.holds else policy.retry_ceiling_s
+        pause_s = min(most_s, policy.retry_s * 2.0 ** min(tried - 1, 10))
+        state = replace(state, restore_retry_s=seen.now_s + pause_s)
+    if seen.now_s < state.restore_retry_s:
+        return state, (), "bringing storage and services up, again in a while"
     actions: tuple[Action, ...] = () if mounted else (Mount(),)
     actions += () if active else (StartServices(),)
-    return replace(state, restore_attempts=tried), actions, "bringing storage and services up"
+    return state, actions, "bringing storage and services up"
 
 
 def _drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
@@ -278,7 +297,8 @@ def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) ->
             return Decision(replace(state, health_permit=""), _release(state))
         return Decision(state)
     line = _health_line(seen.health, policy)
-    if states.is_foreign_operation(view.flags) or {"DOWN", "FAIL"} & view.flags:
+    is_out = {"DOWN", "FAIL"} & view.flags and not ends_by_registering(seen.gate, view)
+    if states.is_foreign_operation(view.flags) or is_out:
         return Decision(state, (), f"unhealthy, but the node is {states.text(view.flags)} already: {line}")
     if not (policy.acts and policy.drains):
         return Decision(state, (), f"observing only: would drain with {line!r}")
@@ -288,6 +308,9 @@ def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) ->
 def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decision:
     if seen.now_s < state.health_retry_s:
         return Decision(state, (), f"draining: {line}", again_s=state.health_retry_s)
+    if seen.gate.holds:
+        # Without its slurmd the node is out of service already: there is no leave to ask for.
+        return Decision(replace(state, health_retry_s=seen.now_s + policy.retry_s), (DrainForHealth(line),), line)
     name = state.health_permit or f"health-{_new_id(state, policy)}"
     state = replace(state, health_permit=name)
     granted, actions, why = permit(seen, policy, Purpose.HEALTH, name, "", "")
@@ -313,7 +336,8 @@ def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeV
     if not (policy.acts and policy.drains):
         return Decision(state, (), f"observing only: drained with {view.reason}")
     if seen.health.verdict is Verdict.UNHEALTHY:
-        return _keep_reason_true(state, seen, policy, view)
+        kept = _keep_reason_true(state, seen, policy, view)
+        return _put_back(kept.state, seen, policy, kept.why) if state.boot_failed and not kept.actions else kept
     if (why := not_passed(seen.health, since_s=state.health_since_s)) is not None:
         return _look_again(state, seen, policy, f"{view.reason}; {why}")
     if (why := not_resumable(view) or _not_up(seen)) is not None:

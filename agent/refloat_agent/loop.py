@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 
 import structlog
 
-from refloat_agent import in_service, machine
+from refloat_agent import boot_gate, in_service, machine
 from refloat_agent.actions import WITHOUT_JOURNAL
 from refloat_agent.journal import Journal
 from refloat_agent.moves import Decision
-from refloat_agent.observation import Observation, SlurmFacts, Wants
+from refloat_agent.observation import GateFacts, Observation, SlurmFacts, Wants
 from refloat_agent.performer import Performer
 from refloat_agent.ports import Clock, Processes, SlurmNode
 from refloat_agent.state import Policy, State, move
@@ -55,6 +55,7 @@ class Loop:
     on_decision: Callable[[Decision, Observation], None]
     state: State
     pace: Pace = DEFAULT_PACE
+    gate: Callable[[], GateFacts] = GateFacts
     ticks: int = 0
     journal_error: str = ""
     told: deque[Event] = field(default_factory=lambda: deque(maxlen=200))
@@ -117,15 +118,15 @@ class Loop:
     async def _observe(self) -> Observation:
         effects = self.performer.effects
         hint = effects.slurm.latest()
-        health = effects.health.facts()
+        health, gate = effects.health.facts(), self.gate()
         if self.state.cycle is not None:
             wanted = machine.wants(self.state, hint, self.policy)
         else:
-            wanted = in_service.wants(self.state, hint, health, self.policy)
+            wanted = in_service.wants(self.state, hint, health, self.policy, gate)
         outcomes, busy = self.performer.take(), self.performer.busy
         slurm, error = await self._slurm(effects.slurm, hint, wanted)
         jobs, jobs_error = await self._jobs(effects.slurm, wanted)
-        return Observation(
+        seen = Observation(
             now_s=self.clock.boottime_s(),
             wall_ns=self.clock.wall_ns(),
             boot_id=effects.power.boot_id(),
@@ -138,10 +139,12 @@ class Loop:
             registered=await _told(effects.slurm.is_registered) if self._asks_registration(wanted, slurm) else None,
             health=effects.health.facts(),
             permit=effects.reporter.permit(),
+            gate=gate,
             outcomes=outcomes,
             busy=busy,
             image=effects.power.image(),
         )
+        return boot_gate.judged(self.state, seen)
 
     def _asks_registration(self, wanted: Wants, slurm: SlurmFacts | None) -> bool:
         # It may cost slurmctld its whole node table, and means nothing once the node is resumed.

@@ -70,6 +70,8 @@ class HealthFacts:
     """What each check measured at its latest look; units in the names."""
     dismissed: tuple[Failure, ...] = ()
     """The checks whose failure an administrator took away, each with how, and who it was."""
+    boot_waits: tuple[Failure, ...] = ()
+    """The checks that the boot gate waits for: they have not passed, and none of them looks at slurmd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,14 @@ class PermitFacts:
     granted: str = ""
     denied: str = ""
     denied_why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """The boot gate. ``holds``: it keeps slurmd from starting now; ``overdue``: what it waits for is past its time."""
+
+    holds: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,7 @@ class Observation:
     """Whether slurmd has registered this boot with slurmctld."""
     health: HealthFacts = field(default_factory=HealthFacts)
     permit: PermitFacts = field(default_factory=PermitFacts)
+    gate: GateFacts = field(default_factory=GateFacts)
     outcomes: tuple[ActionOutcome, ...] = ()
     busy: frozenset[str] = frozenset()
     """The lanes (see `performer`) where an action is still under way: a phase does not end under its own action."""

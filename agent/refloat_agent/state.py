@@ -155,6 +155,10 @@ class State:
     """Before this, no drain for health is tried again, its reason is not rewritten, and no checks are run for it."""
     health_resume_s: float = 0.0
     """Before this, no health drain is lifted: a check that flaps must not make the node flap."""
+    restore_retry_s: float = 0.0
+    """Before this, storage and services that failed to come up are not tried again."""
+    boot_failed: bool = False
+    """The boot gate let slurmd start, or is about to, although storage is missing, and it still is."""
     restore_attempts: int = 0
     seq: int = 0
     last_ns: int = 0

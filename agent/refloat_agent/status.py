@@ -85,6 +85,7 @@ class Desk:
             "checks": self.checks,
             "nhc": self.nhc,
             "profile": self.profile,
+            "gate": self.gate,
             "check_clear": self.check_clear,
             "check_switch": self.check_switch,
         }
@@ -153,6 +154,14 @@ class Desk:
             raise Transient(f"the checks did not end within {_PROFILE_S:g} s") from error
         bad = [each for each in found if each["status"] != Status.OK]
         return {"node": self._agent.settings.node, "good": len(found) - len(bad), "bad": bad}
+
+    async def gate(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Whether slurmd may start, for the boot gate, which has waited for ``waited_s``."""
+        waited_s = arguments.get("waited_s")
+        if not isinstance(waited_s, int | float):
+            raise BadMessage("the argument 'waited_s' is missing")
+        answer = await self._agent.may_slurmd_start(waited_s)
+        return {"opens": answer.opens, "why": answer.why}
 
     async def check_clear(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Take a failure that sticks away; who does it is recorded."""

@@ -49,8 +49,8 @@ def check(
         asking.write_json([one.as_dict() for one in judged])
     else:
         for one in judged:
-            for problem in one.problems:
-                typer.echo(problem, err=True)
+            for told in (*one.problems, *(f"warning: {warning}" for warning in one.warnings)):
+                typer.echo(told, err=True)
             if one.is_good:
                 typer.echo(f"{one.file}: good ({one.kind})")
     raise typer.Exit(max(one.exit_status for one in judged))

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from refloat_agent.boot_profile import names_slurmd
 from refloat_agent.config import AgentSettings
 from refloat_checks import registry
+from refloat_checks.api import Profile, When
 from refloat_checks.nhc import plan, sources
 from refloat_checks.nhc import registry as nhc_registry
 from refloat_checks.nhc.lint import lint
@@ -30,6 +32,8 @@ class Judgement:
     kind: Kind | None
     problems: tuple[str, ...] = ()
     unreadable: bool = False
+    warnings: tuple[str, ...] = ()
+    """What works, and perhaps otherwise than meant."""
 
     @property
     def is_good(self) -> bool:
@@ -48,6 +52,7 @@ class Judgement:
             "kind": self.kind,
             "good": self.is_good,
             "problems": list(self.problems),
+            "warnings": list(self.warnings),
         }
 
 
@@ -57,10 +62,21 @@ def judge(file: Path, kind: Kind | None) -> Judgement:
         kind = kind or recognised(file)
         if kind is Kind.NHC:
             return _judge_nhc(file)
-        settings.load(_MODELS[kind], file, env_prefix="REFLOAT", env={})
+        loaded = settings.load(_MODELS[kind], file, env_prefix="REFLOAT", env={})
     except Misconfigured as error:
         return Judgement(file, kind, tuple(str(error).splitlines()))
-    return Judgement(file, kind)
+    warnings = _warnings(loaded) if isinstance(loaded, AgentSettings) else []
+    return Judgement(file, kind, warnings=tuple(f"{file}: {warning}" for warning in warnings))
+
+
+def _warnings(loaded: AgentSettings) -> list[str]:
+    named = [spec for spec in loaded.checks() if names_slurmd(spec)]
+    at_boot = [spec for spec in named if spec.when is When.BOOT or Profile.BOOT in (spec.profiles or ())]
+    return [
+        f"check {spec.name!r} is for the boot, and names slurmd: the boot gate does not wait for it, for slurmd starts "
+        "only behind the gate"
+        for spec in at_boot
+    ]
 
 
 def _judge_nhc(file: Path) -> Judgement:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the `refloat` command begins. What a prolog asks before every job is answered without loading the rest."""
+"""Where the `refloat` command begins. What a prolog and a boot ask is answered without loading the rest."""
 
 # ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
 
@@ -12,6 +12,11 @@ def main() -> None:
         from refloat_cli import profile
 
         if (status := profile.quick(sys.argv[2:])) is not None:
+            sys.exit(status)
+    if sys.argv[1:2] == ["gate"]:
+        from refloat_cli import gate
+
+        if (status := gate.quick(sys.argv[2:])) is not None:
             sys.exit(status)
     from refloat_cli.main import main as whole
 

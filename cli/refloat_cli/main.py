@@ -5,12 +5,13 @@
 """
 
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
 from refloat_cli import check, config, cycle, nodes, wave
 from refloat_cli.demo.command import demo
+from refloat_cli.gate import PATIENCE_S, wait
 from refloat_cli.options import Json
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
 
@@ -43,6 +44,15 @@ def version(*, json: Json = False) -> None:
         write_json({"refloat": installed, "python": sys.version.split()[0]})
     else:
         typer.echo(f"refloat {installed}")
+
+
+@app.command(epilog="Example: refloat gate --patience 30")
+def gate(
+    *,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds that no agent may answer.")] = PATIENCE_S,
+) -> None:
+    """Wait until the agent of this node lets slurmd start: what refloat-gate.service runs. Always ends with 0."""
+    raise typer.Exit(wait(patience))
 
 
 _GOOD: Final = 0

@@ -7,19 +7,16 @@ It runs before every job. Whatever is not this very question is left to the whol
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
+
+from refloat_cli import agent_line
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-SOCKET: Final = "/run/refloat/agent.sock"
-_VARIABLE: Final = "REFLOAT_AGENT_SOCKET"
 _DEADLINE_S: Final = 35.0
-_BLOCK_BYTES: Final = 1 << 16
 
 
 def quick(words: Sequence[str]) -> int | None:
@@ -48,22 +45,7 @@ def _parsed(words: Sequence[str]) -> dict[str, str] | None:
 
 def ask(profile: str, max_age_s: float | None) -> dict[str, Any] | None:
     """What the agent says; None where none answers, or it does not know such a question."""
-    question = {"command": "profile", "arguments": {"profile": profile, "max_age_s": max_age_s}}
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(_DEADLINE_S)
-            line.connect(os.environ.get(_VARIABLE, SOCKET))
-            line.sendall(json.dumps(question).encode() + b"\n")
-            blocks = []
-            while block := line.recv(_BLOCK_BYTES):
-                blocks.append(block)
-                if block.endswith(b"\n"):
-                    break
-        said = json.loads(b"".join(blocks))
-    except (OSError, ValueError):
-        return None
-    result = said.get("result") if isinstance(said, dict) else None
-    return result if isinstance(result, dict) else None
+    return agent_line.ask("profile", {"profile": profile, "max_age_s": max_age_s}, _DEADLINE_S)
 
 
 def tell(answer: Mapping[str, Any], profile: str, *, as_json: bool) -> int:

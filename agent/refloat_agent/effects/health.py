@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from refloat_agent import health
+from refloat_agent.boot_profile import is_awaited
 from refloat_agent.effects.idle import IdleLooks
 from refloat_agent.effects.standing import StandingFile, Stuck
 from refloat_agent.health import Flapping, Gate, Track, Tracks
@@ -30,6 +31,8 @@ from refloat_contract.words import Status
 log = structlog.get_logger(__name__)
 
 _NEVER_S = 3600.0
+_GATE_S = 5.0
+"""What keeps slurmd from starting is looked at this often, whatever its interval."""
 
 
 def gate_of(spec: CheckSpec) -> Gate:
@@ -60,6 +63,7 @@ class NodeHealth:
     passes: int = 0
     _specs: dict[str, CheckSpec] = field(default_factory=dict)
     _gates: dict[str, Gate] = field(default_factory=dict)
+    _boot: tuple[CheckSpec, ...] = ()
     _lines: frozenset[str] = frozenset()
     _dismissed: dict[str, str] = field(default_factory=dict)
     _under_way: set[str] = field(default_factory=set)
@@ -75,6 +79,7 @@ class NodeHealth:
         self.runner = runner
         self._specs = {spec.name: spec for spec in runner.specs}
         self._gates = {spec.name: gate_of(spec) for spec in runner.specs}
+        self._boot = tuple(spec for spec in runner.specs if is_awaited(spec))
         self._lines = frozenset(spec.name for spec in runner.specs if spec.kind == NHC_LINE)
 
     async def load(self) -> None:
@@ -109,7 +114,17 @@ class NodeHealth:
     def facts(self) -> HealthFacts:
         """The verdict as it stands."""
         dismissed = tuple(Failure(check=check, message=how) for check, how in self._dismissed.items())
-        return replace(health.judge(self.tracks, self._counted()), dismissed=dismissed)
+        judged = health.judge(self.tracks, self._counted())
+        return replace(judged, dismissed=dismissed, boot_waits=self._boot_waits())
+
+    def _boot_waits(self) -> tuple[Failure, ...]:
+        gating = [spec for spec in self._boot if spec.name not in self.off]
+        found = [(spec.name, self.tracks.get(spec.name)) for spec in gating]
+        return tuple(
+            Failure(check=name, message=track.result.finding.message if track else "has not been looked at")
+            for name, track in found
+            if track is None or track.believed is not Status.OK
+        )
 
     # What is asked for
 
@@ -126,6 +141,12 @@ class NodeHealth:
         self._asked |= names - idle
         if idle and self.idle is not None:
             self.idle.ask_for(sorted(idle))
+
+    def look_for_gate(self) -> None:
+        """The boot gate waits for what has not passed: see that it is looked at, every few seconds. Returns at once."""
+        now_s = self.clock.boottime_s()
+        waits = [self._specs[failure.check] for failure in self._boot_waits()]
+        self.look_now(spec.name for spec in waits if self._age_s(spec, now_s) >= _GATE_S)
 
     async def run_all(self) -> None:
         """Run every check now, those included that are only run before a resume.

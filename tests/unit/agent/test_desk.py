@@ -6,6 +6,7 @@ import pytest
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
+from refloat_agent.observation import GateFacts
 from refloat_agent.status import Desk
 from refloat_contract.errors import BadMessage, Refused
 from refloat_slurm.gateway import Change
@@ -84,3 +85,34 @@ async def test_why_names_the_job_that_is_waited_for_and_what_comes_next(tmp_path
     assert answer["lines"][0] == "phase DRAINING"
     assert "next: stop, unmount, reboot, mount, start, check, resume" in answer["lines"]
     assert "drain_seen: alice asked for reboot: reboot" in answer["lines"][-1]
+
+
+async def test_the_gate_is_told_what_is_missing_and_past_its_deadline_the_loop_is_woken(tmp_path: Path) -> None:
+    gone = {"name": "scratch", "path": str(tmp_path / "scratch")}
+    chosen = {"node": "n1", "state_dir": tmp_path, "mode": "act", "gate_deadline_s": 10, "storage": (gone,)}
+    settings = AgentSettings.model_validate(chosen)
+    made = await asyncio.to_thread(Agent, settings, SimulatedGateway(SimulatedSlurmctld(["n1"], now=1000)))
+    desk = Desk(made)
+
+    early = await desk.gate({"waited_s": 9.0})
+    before = made.gatekeeper.facts()
+    late = await desk.gate({"waited_s": 10.0})
+    await made.probes.aclose()
+
+    assert (early["opens"], late["opens"]) == (False, False)
+    assert early["why"] == f"waiting: nothing is mounted on {tmp_path}/scratch"
+    assert (before, made.gatekeeper.facts()) == (GateFacts(holds=True), GateFacts(holds=True, overdue=True))
+    with pytest.raises(BadMessage):
+        await desk.gate({})
+
+
+async def test_the_gate_waits_for_the_boots_checks_and_has_them_looked_at(tmp_path: Path) -> None:
+    made = await asyncio.to_thread(agent, tmp_path)
+    desk = Desk(made)
+    waits = [failure.check for failure in made.health.facts().boot_waits]
+    await made.health.look(["there"])
+
+    assert waits == ["there", "gate"]
+    assert [failure.check for failure in made.health.facts().boot_waits] == ["gate"]
+    assert (await desk.gate({"waited_s": 0}))["opens"], "it only observes"
+    await made.probes.aclose()

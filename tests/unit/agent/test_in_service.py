@@ -10,7 +10,15 @@ import pytest
 from refloat_agent import in_service, machine
 from refloat_agent.actions import DrainForHealth, Mount, ReleasePermit, Resume, RunChecks, StartServices, WriteReason
 from refloat_agent.moves import Decision
-from refloat_agent.observation import ActionOutcome, HealthFacts, Observation, ServiceFacts, SlurmFacts, StorageFacts
+from refloat_agent.observation import (
+    ActionOutcome,
+    GateFacts,
+    HealthFacts,
+    Observation,
+    ServiceFacts,
+    SlurmFacts,
+    StorageFacts,
+)
 from refloat_agent.recipes import Recipe, short_form
 from refloat_agent.state import Cycle, Policy, State, initial
 from refloat_contract import reasons
@@ -331,3 +339,31 @@ def test_the_record_says_who_took_a_failure_away() -> None:
     passed = _decide(_seen("IDLE", health=replace(WELL, dismissed=dismissed)), failed.state)
 
     assert passed.state.outbox[-1].message == "labd: cleared by alice"
+
+
+DOWN_STORAGE: dict[str, Any] = {
+    "storage": (StorageFacts("s", mounted=False, right=False),),
+    "services": (ServiceFacts("a", active=True),),
+}
+
+
+def test_what_does_not_come_up_is_tried_again_after_ever_longer_pauses() -> None:
+    state, tried = replace(STATE, restore=True), list[float]()
+    outcomes: tuple[ActionOutcome, ...] = ()
+    for second in range(200):
+        decision = _decide(_seen("IDLE", now_s=1000.0 + second, outcomes=outcomes, **DOWN_STORAGE), state)
+        state, outcomes = decision.state, ()
+        if Mount() in decision.actions:
+            tried.append(second)
+            outcomes = (ActionOutcome(Mount(), "no answer"),)
+
+    assert tried == [0, 6, 17, 38, 79, 140]
+    assert state.restore
+
+
+def test_it_is_given_up_after_many_tries_but_not_while_slurmd_is_held_back() -> None:
+    state = replace(STATE, restore=True, restore_attempts=2 * POLICY.max_attempts)
+    failed = {"outcomes": (ActionOutcome(Mount(), "no answer"),), **DOWN_STORAGE}
+
+    assert not _decide(_seen("IDLE", **failed), state).state.restore
+    assert _decide(_seen("IDLE", gate=GateFacts(holds=True), **failed), state).state.restore

@@ -142,3 +142,14 @@ def test_a_file_that_is_not_there_is_2(refloat: Refloat, tmp_path: Path) -> None
     ended = refloat("config", "convert", tmp_path / "gone.conf")
 
     assert (ended.status, ended.err) == (2, f"{tmp_path}/gone.conf: No such file or directory\n")
+
+
+def test_a_check_of_slurmd_that_is_for_the_boot_is_warned_of(refloat: Refloat, tmp_path: Path) -> None:
+    daemon = '[[check]]\nname = "{0}"\ntype = "process"\nprocess = "{0}"\nwhen = "boot"\n'
+    (tmp_path / "agent.toml").write_text(daemon.format("slurmd") + daemon.format("munged"))
+
+    ended = refloat("config", "check", tmp_path / "agent.toml")
+
+    assert (ended.status, len(ended.err.splitlines())) == (0, 1)
+    assert "warning: " in ended.err
+    assert "check 'slurmd' is for the boot, and names slurmd" in ended.err
