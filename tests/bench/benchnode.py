@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,7 @@ from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 
 NAME: Final = "n1"
 DAEMON: Final = "benchd"
-FAULTS: Final = ("umount", "link down", "daemon killed", "file removed")
+FAULTS: Final = ("umount", "link down", "daemon killed", "file removed", "kernel line")
 LINK: Final = "bench0"
 PEER: Final = "bench1"
 _LOOK_S: Final = 0.01
@@ -41,10 +41,13 @@ class Fault:
 
 @dataclass(slots=True)
 class Ground:
-    """A small node below a folder: a mount, a link, a daemon, a file."""
+    """A small node below a folder: a mount, a link, a daemon, a file, a log of its kernel."""
 
     place: Path
     daemon: "subprocess.Popen[bytes] | None" = None
+    # A pipe that keeps what was written apart, as /dev/kmsg does.
+    log: tuple[int, int] = field(default_factory=lambda: os.pipe2(os.O_DIRECT))
+    logged: int = 0
 
     def prepare(self) -> None:
         """Build it; in namespaces of its own."""
@@ -88,6 +91,11 @@ class Ground:
             self.daemon.kill()
             self.daemon.wait()
 
+    def say_in_log(self, line: str) -> None:
+        """Have the kernel log a line."""
+        self.logged += 1
+        os.write(self.log[1], f"4,{self.logged},{time.monotonic_ns() // 1000},-;{line}\n".encode())
+
     def faults(self) -> tuple[Fault, ...]:
         """All that can break here."""
         return (
@@ -95,6 +103,11 @@ class Ground:
             Fault(FAULTS[1], lambda: _ip("link", "set", LINK, "down"), lambda: _ip("link", "set", LINK, "up")),
             Fault(FAULTS[2], self.kill_daemon, self.start_daemon),
             Fault(FAULTS[3], self.key.unlink, lambda: _write(self.key)),
+            Fault(
+                FAULTS[4],
+                lambda: self.say_in_log("nfs: server home not responding, still trying"),
+                lambda: self.say_in_log("nfs: server home OK"),
+            ),
         )
 
     def config(self) -> Path:
@@ -136,6 +149,12 @@ process = "{DAEMON}"
 name = "munge-key"
 type = "file"
 path = "{self.key}"
+
+[[check]]
+name = "kernel-log"
+type = "kernel-log"
+path = "/proc/{os.getpid()}/fd/{self.log[0]}"
+severities = {{ nfs-away = "drain" }}
 """
         )
         return path
