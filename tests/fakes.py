@@ -390,7 +390,7 @@ class FakeReporter:
         world.leave = world.leave or bool(granted)
         return PermitFacts(world.coordinator, granted, denied, "budget cluster: 1 of 1 out: n2 (permit)")
 
-    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str) -> None:
+    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str) -> None:
         with self.world.act("ask"):
             self.world.asked[permit] = None
 

@@ -16,6 +16,8 @@ class AskPermit:
     purpose: Purpose
     recipe: str
     wave: str
+    cause: str = ""
+    """The check whose failure the cycle is the remedy of."""
 
 
 @dataclass(frozen=True, slots=True)

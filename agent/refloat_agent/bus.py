@@ -216,7 +216,7 @@ class Bus:
             denied_why=asked.denied_why,
         )
 
-    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str) -> None:
+    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str = "") -> None:
         """Ask, unless the same was asked a moment ago and is not answered yet."""
         now_s = self._clock.boottime_s()
         asked = self._asked
@@ -225,7 +225,7 @@ class Bus:
             return
         why = same.denied_why if same is not None else ""
         self._asked = _Asked(permit, f"{self._run}-{next(self._ids)}", now_s, denied_why=why)
-        await self._request(self._asked.request, RequestKind.PERMIT, permit, purpose, recipe, wave)
+        await self._request(self._asked.request, RequestKind.PERMIT, permit, purpose, recipe, wave, cause)
 
     async def ask_idle(self, check: str) -> str | None:
         """Ask for leave to look at an idle node's check, or to go on; why not, or None."""
@@ -252,9 +252,18 @@ class Bus:
         await self._request(f"{self._run}-{next(self._ids)}", RequestKind.RELEASE, permit, Purpose.CYCLE, "", "")
 
     async def _request(
-        self, name: str, kind: RequestKind, permit: str, purpose: Purpose, recipe: str, wave: str
+        self, name: str, kind: RequestKind, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str = ""
     ) -> None:
-        request = Request(id=name, node=self._node, kind=kind, purpose=purpose, cycle=permit, recipe=recipe, wave=wave)
+        request = Request(
+            id=name,
+            node=self._node,
+            kind=kind,
+            purpose=purpose,
+            cycle=permit,
+            recipe=recipe,
+            wave=wave,
+            cause=cause,
+        )
         await self._link.publish(Publication(self._topics.node(self._node, Kind.REQUEST), encode(request)))
 
     # What we tell
@@ -332,7 +341,7 @@ class NoBus:
         """There is no coordinator."""
         return PermitFacts(coordinator=False)
 
-    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str) -> None:
+    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str = "") -> None:
         """Nobody to ask: the policy without a coordinator decides."""
 
     async def release(self, permit: str) -> None:

@@ -27,6 +27,7 @@ from refloat_agent.recipes import (
 from refloat_agent.state import Policy
 from refloat_agent.storage import Storage
 from refloat_checks import registry
+from refloat_checks.api import Severity
 from refloat_checks.nhc.slurm_marking import LEADER
 from refloat_contract.reasons import HOLD_WORD, RELEASE_WORD, Dialect, Word
 from refloat_contract.topics import is_level
@@ -193,6 +194,13 @@ class HealthSettings(Settings):
     adopt: tuple[str, ...] = Field(
         default=(), description="Prefixes of drains left by others that count as ours, as in `NHC:`."
     )
+    loop_limit: int = Field(
+        default=2,
+        ge=1,
+        description="How many cycles are begun as the `remedy` of a check within `loop_window_s`, before the node is "
+        "held for a human (`refloat cycle release`).",
+    )
+    loop_window_s: float = Field(default=86400.0, gt=0, description="See `loop_limit`.")
 
 
 class DeadlineSettings(Settings):
@@ -309,6 +317,14 @@ class AgentSettings(Settings):
         if twice:
             raise ValueError(f"trigger {min(twice)!r} names two recipes")
         self._words_say_one_thing()
+        for check in self.checks():
+            if check.remedy and check.remedy not in self.all_recipes():
+                known = ", ".join(sorted(self.all_recipes()))
+                raise ValueError(f"check {check.name!r}: no recipe {check.remedy!r} (known here: {known})")
+            if check.remedy and check.severity is not Severity.DRAIN:
+                raise ValueError(
+                    f"check {check.name!r}: a remedy needs severity = 'drain': only a drained node gets it"
+                )
         names = [storage.name for storage in self.storage]
         if len(set(names)) != len(names):
             raise ValueError("two storages share a name")
@@ -337,6 +353,10 @@ class AgentSettings(Settings):
     def checks(self) -> list[registry.CheckSpec]:
         """The checks, validated."""
         return registry.build(list(self.check))
+
+    def remedies(self) -> Mapping[str, str]:
+        """By check, the recipe that is to cure what it finds."""
+        return MappingProxyType({check.name: check.remedy for check in self.checks() if check.remedy})
 
     def dialect(self) -> Dialect:
         """The words that a reason may use here."""
@@ -368,4 +388,7 @@ class AgentSettings(Settings):
             poll_s=self.slurm.poll_s,
             acts=self.mode == "act",
             drains=self.health.drain,
+            remedies=self.remedies(),
+            loop_limit=self.health.loop_limit,
+            loop_window_s=self.health.loop_window_s,
         )

@@ -133,6 +133,9 @@ class Agent:
         return cycle.phase if cycle is not None else Phase.IN_SERVICE
 
     def _swap(self, runner: Runner) -> None:
+        self.policy = replace(self.policy, remedies=self.checklist.settings.remedies())
+        if self.loop is not None:
+            self.loop.policy = self.policy
         self.health.swap(runner)
         self.watch.aim(self.checklist.wakes())
 

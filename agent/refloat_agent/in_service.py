@@ -8,9 +8,10 @@ import hashlib
 from dataclasses import replace
 from typing import Final
 
-from refloat_agent import record
+from refloat_agent import record, remedies
 from refloat_agent.actions import (
     Action,
+    AskPermit,
     DrainForHealth,
     Mount,
     ReleasePermit,
@@ -176,10 +177,13 @@ def _start(state: State, seen: Observation, policy: Policy, view: NodeView, trig
     cycle = _cycle(seen, view, trigger.word, Phase.DRAINING, image=trigger.image, wave=trigger.wave)
     prior = trigger.prior or state.prior
     cycle = replace(cycle, id=_new_id(state, policy), prior=prior, started_at=seen.wall_ns / 1e9)
+    cycle = replace(cycle, cause=trigger.cause, loop=trigger.loop)
+    state = remedies.counted(state, seen, policy, trigger.cause, trigger.loop)
     release = _release(state)
     state = replace(state, cycle=cycle, prior="", health_permit="", health_drained=False)
     message = f"{view.reason_user or 'somebody'} asked for {cycle.recipe}: {view.reason}"
-    return Decision(record.note(state, seen, policy, EventKind.DRAIN_SEEN, "Drain seen", message), release, message)
+    state = record.note(state, seen, policy, EventKind.DRAIN_SEEN, "Drain seen", message, check=trigger.cause)
+    return Decision(state, release, message)
 
 
 def _release(state: State) -> tuple[Action, ...]:
@@ -220,9 +224,12 @@ def _adopt(state: State, seen: Observation, policy: Policy, view: NodeView, prog
         part=recipe.steps[number].first_part,
         committed=committed,
         reboot_try=progress.reboot_try,
+        cause=progress.cause,
+        loop=progress.loop,
         announced=came_up or progress.boot != reasons.short_boot(seen.boot_id),
     )
     state = replace(state, cycle=cycle, prior="")
+    state = remedies.counted(state, seen, policy, progress.cause, progress.loop)
     if state.distrust and number < recipe.returns_at:
         return hold(state, seen, policy, "the agent's journal of this boot could not be read in mid-cycle")
     kind = EventKind.BOOTED if came_up else EventKind.PHASE_ENTERED
@@ -261,6 +268,7 @@ def _give_back(state: State, seen: Observation, policy: Policy, view: NodeView, 
     )
     permit_back = _release(state)
     state = replace(state, cycle=cycle, prior="", distrust=False, health_permit="", health_drained=False)
+    state = replace(state, remedied=())
     message = f"{view.reason_user or 'somebody'} gave the node back: {release.sentence}"
     return Decision(
         record.note(state, seen, policy, EventKind.RELEASED, "Node released", message), permit_back, message
@@ -280,7 +288,11 @@ def _adopt_hold(state: State, seen: Observation, policy: Policy, held: reasons.H
         hold_shown=True,
         prior=held.prior or state.prior,
     )
-    return Decision(replace(state, cycle=cycle, prior=""), (), held.sentence)
+    permit_back, is_new = _release(state), state.health_drained
+    state = replace(state, cycle=cycle, prior="", health_permit="", health_drained=False)
+    if is_new:  # what a check found is past its remedies: it was this agent that wrote the hold
+        state = record.note(state, seen, policy, EventKind.HOLD, "Node held", held.sentence)
+    return Decision(state, permit_back, held.sentence)
 
 
 def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
@@ -313,7 +325,7 @@ def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decisi
         return Decision(replace(state, health_retry_s=seen.now_s + policy.retry_s), (DrainForHealth(line),), line)
     name = state.health_permit or f"health-{_new_id(state, policy)}"
     state = replace(state, health_permit=name)
-    granted, actions, why = permit(seen, policy, Purpose.HEALTH, name, "", "")
+    granted, actions, why = permit(seen, policy, AskPermit(name, Purpose.HEALTH, "", ""))
     if not granted:
         return Decision(state, actions, f"unhealthy ({line}); {why}")
     state = replace(state, health_retry_s=seen.now_s + policy.retry_s)
@@ -382,7 +394,10 @@ def _keep_reason_true(state: State, seen: Observation, policy: Policy, view: Nod
     line = _health_line(seen.health, policy)
     # A load that is 98 now and 99 in a minute is no news; each write adds a node event to slurmctld's log.
     if reasons.is_health(_failures(seen.health), view.reason, policy.dialect.health_prefix):
-        return Decision(state, (), line)
+        cure = remedies.reason(state, seen, policy, view, _new_id(state, policy))
+        if not cure:
+            return Decision(state, (), line)
+        line = cure
     if seen.now_s < state.health_retry_s:
         return Decision(state, (), line, again_s=state.health_retry_s)
     state = replace(state, health_retry_s=seen.now_s + policy.health_update_s)

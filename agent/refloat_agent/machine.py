@@ -172,7 +172,9 @@ def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"not drained: {why}")
         return Decision(state, (), why)
-    granted, actions, why = permit(seen, policy, Purpose.CYCLE, cycle.id, cycle.recipe, cycle.wave)
+    granted, actions, why = permit(
+        seen, policy, AskPermit(cycle.id, Purpose.CYCLE, cycle.recipe, cycle.wave, cycle.cause)
+    )
     if not granted:
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"drained, but without leave to go on: {why}")
@@ -192,11 +194,9 @@ def _note_denial(state: State, seen: Observation, policy: Policy, why: str) -> S
     return record.note(state, seen, policy, EventKind.PERMIT_DENIED, "Permit denied", why)
 
 
-def permit(
-    seen: Observation, policy: Policy, purpose: Purpose, name: str, recipe: str, wave: str
-) -> tuple[bool, tuple[Action, ...], str]:
+def permit(seen: Observation, policy: Policy, ask: AskPermit) -> tuple[bool, tuple[Action, ...], str]:
     """Whether the node may leave service now; else what to ask, and what is being waited for."""
-    if not policy.has_coordinator or seen.permit.granted == name:
+    if not policy.has_coordinator or seen.permit.granted == ask.permit:
         return True, (), ""
     if seen.permit.coordinator is None:
         return False, (), "waiting to hear whether there is a coordinator"
@@ -204,8 +204,7 @@ def permit(
         if policy.proceed_without_coordinator:
             return True, (), ""
         return False, (), "no coordinator to ask for a permit (without_coordinator = 'wait')"
-    ask = AskPermit(name, purpose, recipe, wave)
-    if seen.permit.denied == name:
+    if seen.permit.denied == ask.permit:
         return False, (ask,), f"permit: {seen.permit.denied_why}"
     return False, (ask,), "permit: asked the coordinator"
 
@@ -286,6 +285,8 @@ def _take_down(state: State, cycle: Cycle, seen: Observation, policy: Policy) ->
         image=cycle.image,
         wave=cycle.wave,
         prior=cycle.prior,
+        cause=cycle.cause,
+        loop=cycle.loop,
     )
     return work(state, seen, policy, TakeDown(line), "setting the node DOWN in Slurm", is_firm=True)
 

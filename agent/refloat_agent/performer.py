@@ -130,8 +130,8 @@ class Performer:
     def _dispatch(self, action: Action) -> Coroutine[Any, Any, None]:  # noqa: C901 - one case per action
         effects = self.effects
         match action:
-            case actions.AskPermit(permit, purpose, recipe, wave):
-                return effects.reporter.ask(permit, purpose, recipe, wave)
+            case actions.AskPermit(permit, purpose, recipe, wave, cause):
+                return effects.reporter.ask(permit, purpose, recipe, wave, cause)
             case actions.ReleasePermit(permit):
                 return effects.reporter.release(permit)
             case actions.StopServices(keep_going):

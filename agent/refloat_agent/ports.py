@@ -156,7 +156,7 @@ class Reporter(Protocol):
         """What the coordinator said of permits."""
         ...
 
-    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str) -> None:
+    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str) -> None:
         """Ask for a permit; the answer shows in `permit`."""
         ...
 

@@ -56,6 +56,11 @@ class Policy:
     health_update_s: float = 60.0
     acts: bool = True
     drains: bool = True
+    remedies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """By check, the recipe that is to cure what it finds."""
+    loop_limit: int = 2
+    """So many cycles are begun as a remedy within ``loop_window_s``; then the node is held."""
+    loop_window_s: float = 86400.0
 
     def __post_init__(self) -> None:
         """Add the way back, which needs no configuration."""
@@ -81,6 +86,10 @@ class Cycle:
     wave: str = ""
     prior: str = ""
     """The reason of a foreign drain that stood before the trigger: given back, never resumed over."""
+    cause: str = ""
+    """The check whose failure this cycle is the remedy of."""
+    loop: int = 0
+    """How many cycles in a row were begun as its remedy, this one included."""
     attempts: int = 0
     trying: str = ""
     """What these attempts were made at."""
@@ -132,6 +141,14 @@ def _tries_again(before: Cycle, after: Cycle) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Remedied:
+    """When, by the wall clock, cycles were begun as the remedy of what this check found."""
+
+    check: str
+    at: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that is saved. ``boot_id`` and ``nonce`` say which boot, and which journal of it, wrote this."""
 
@@ -160,6 +177,7 @@ class State:
     boot_failed: bool = False
     """The boot gate let slurmd start, or is about to, although storage is missing, and it still is."""
     restore_attempts: int = 0
+    remedied: tuple[Remedied, ...] = ()
     seq: int = 0
     last_ns: int = 0
     outbox: tuple[Event, ...] = ()
@@ -175,7 +193,14 @@ def after_boot(before: State, boot_id: str, nonce: str) -> State:
 
     What another boot left is history: the reason and the boot id decide. Only what was not reported yet is carried on.
     """
-    return State(boot_id=boot_id, nonce=nonce, last=before.last, outbox=before.outbox, last_ns=before.last_ns)
+    return State(
+        boot_id=boot_id,
+        nonce=nonce,
+        last=before.last,
+        outbox=before.outbox,
+        last_ns=before.last_ns,
+        remedied=before.remedied,
+    )
 
 
 def enter(state: State, phase: Phase, now_s: float) -> State:

@@ -149,6 +149,11 @@ class CheckSpec(BaseModel):
         default=False, description="A failure stays until the node boots, or `refloat check clear` takes it away."
     )
     severity: Severity = Field(Severity.DRAIN, description='`"drain"`, or `"warn"`: reported, but never drains.')
+    remedy: str = Field(
+        "",
+        description="A recipe that is begun by itself on a node that this check has drained, once it is empty; see "
+        "`loop_limit` in agent.toml. Not given: none.",
+    )
     when: When = Field(
         When.ALWAYS,
         description='`"always"`: on its interval and before a resume; `"idle"`: on its interval while no job is on the '

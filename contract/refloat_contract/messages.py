@@ -132,6 +132,7 @@ class Request(Message):
     )
     recipe: str = ""
     wave: str = ""
+    cause: str = Field(default="", description="the check whose failure the cycle is the remedy of")
     why: str = ""
 
 

@@ -73,12 +73,17 @@ class NoReason:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A reason that asks for a cycle; ``prior`` is that of somebody else's drain, given back at its end."""
+    """A reason that asks for a cycle; ``prior`` is that of somebody else's drain, given back at its end.
+
+    ``cause`` is the check whose failure it is the remedy of, ``loop`` how many such cycles this makes, itself included.
+    """
 
     word: Word
     image: str = ""
     wave: str = ""
     prior: str = ""
+    cause: str = ""
+    loop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class Progress:
 
     ``prior`` is the reason of somebody else's drain that stood before the trigger, and is given back at the end.
     ``step`` counts the recipe's steps from 1: how far it is; 0 where nothing is said, as by earlier releases.
-    ``reboot_try`` counts the reboots for the right image from 1.
+    ``reboot_try`` counts the reboots for the right image from 1; ``cause`` and ``loop`` are the trigger's.
     """
 
     word: Word
@@ -98,6 +103,8 @@ class Progress:
     prior: str = ""
     step: int = 0
     reboot_try: int = 1
+    cause: str = ""
+    loop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
     options, prior = _options(head), _prior(rest, dialect)
     for word in dialect.words:
         if first == word.trigger:
-            return Trigger(word, options.get("image", ""), options.get("wave", ""), prior)
+            return Trigger(word, options.get("image", ""), options.get("wave", ""), prior, *_remedy(options))
         if first == word.progress:
             return Progress(
                 word,
@@ -173,6 +180,7 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
                 prior,
                 _number(options.get("step", "")),
                 max(1, _number(options.get("try", ""))),
+                *_remedy(options),
             )
     return Foreign(text)
 
@@ -210,6 +218,10 @@ def _options(text: str) -> Mapping[str, str]:
     return found
 
 
+def _remedy(options: Mapping[str, str]) -> tuple[str, int]:
+    return options.get("cause", ""), _number(options.get("loop", ""))
+
+
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS else 0
 
@@ -226,6 +238,11 @@ def one_line(text: str, limit: int = MAX_SENTENCE) -> str:
     printable = "".join(c if c.isprintable() else " " for c in text.replace('"', "'"))
     line = " ".join(printable.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def write_remedy(word: Word, *, cause: str, loop: int) -> str:
+    """The reason that asks for the cycle which is to cure what a check found."""
+    return _joined(word.trigger, cause=cause, loop=str(loop))
 
 
 def write_trigger(word: Word, *, image: str = "", wave: str = "", because: str = "", prior: str = "") -> str:
@@ -253,6 +270,8 @@ def write_progress(
     image: str = "",
     wave: str = "",
     prior: str = "",
+    cause: str = "",
+    loop: int = 0,
 ) -> str:
     """The reason of a node that a cycle has taken out of service.
 
@@ -260,6 +279,7 @@ def write_progress(
     """
     options = {"refloat": cycle, "boot": short_boot(boot_id), "step": str(step) if step else ""}
     options |= {"try": str(reboot_try) if reboot_try > 1 else "", "image": image, "wave": wave}
+    options |= {"cause": cause, "loop": str(loop) if loop else ""}
     line = _joined(word.progress, **options)
     return _with_prior(line, prior)
 

@@ -12,6 +12,7 @@ from refloat_contract.errors import Misconfigured
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
 from refloat_coordinator import hostlists
 from refloat_coordinator.budget import Amount, Limit, parse_amount
+from refloat_coordinator.permits import Loops
 from refloat_service.mqtt import MqttSettings
 from refloat_service.settings import Settings
 
@@ -74,6 +75,15 @@ class LimitSettings(Settings):
     idle_checks_at_once: int = Field(
         4, ge=0, description='on how many nodes checks with `when = "idle"` may run at once; 0: on none'
     )
+
+    loop_limit: int = Field(
+        2, ge=1, description="how many cycles of one node may be the remedy of the same check within `loop_window_s`"
+    )
+    loop_window_s: float = Field(86400.0, gt=0, description="see `loop_limit`")
+
+    def loops(self) -> Loops:
+        """How often a remedy may be tried."""
+        return Loops(self.loop_limit, self.loop_window_s)
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits as the decisions take them."""

@@ -202,6 +202,7 @@ class _Parts:
             limits=settings.limits.limits(),
             dialect=dialect,
             idle_checks_at_once=settings.limits.idle_checks_at_once,
+            loops=settings.limits.loops(),
         )
         period_s = settings.feed.period_s
         self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s, version=__version__)

@@ -25,7 +25,7 @@ from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
 from refloat_coordinator.leaves import Leaves
 from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.permits import Denial, Grant, Permit
+from refloat_coordinator.permits import Denial, Grant, Loops, Permit
 from refloat_coordinator.wave import Wave
 from refloat_coordinator.waves import GiveBack, Mark, Tell, World
 from refloat_service.mqtt import Publication
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 TICK_S: Final = 1.0
 _BATCH: Final = 5000
 _FOLLOWER_BACKLOG: Final = 10_000
+_NO_MORE_THAN: Final = Loops()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,13 @@ class Loop:
         limits: tuple[Limit, ...],
         dialect: Dialect,
         idle_checks_at_once: int = 0,
+        loops: Loops = _NO_MORE_THAN,
     ) -> None:
         self.fleet = Fleet(dialect=dialect)
         self.waves: dict[str, Wave] = {}
         self.permits: dict[str, Permit] = {}
         self.limits = limits
+        self.loops = loops
         self.leaves = Leaves(idle_checks_at_once, since=ports.clock.now())
         self.trouble = ""
         """Why nothing can be saved now; empty while all is well."""
@@ -245,7 +248,8 @@ class Loop:
             if request.purpose is Purpose.IDLE:
                 self._answer_idle(request, now)
             else:
-                answers.append((request, self._answer(request, after, now)))
+                looped = await self._looped(request, after)
+                answers.append((request, Denial(looped) if looped else self._answer(request, after, now)))
         changed = [permit for node, permit in after.items() if before.get(node) is not permit]
         gone = [node for node in before if node not in after]
         if changed or gone:
@@ -256,6 +260,13 @@ class Loop:
                 self._send(request, answer.why, answer.retry_after_s)
             elif answer is not None:
                 self._send(request, None)
+
+    async def _looped(self, request: Request, permits: Mapping[str, Permit]) -> str:
+        """Why the remedy of a check may not be tried once more, by what the record knows of the node."""
+        if not request.cause or request.kind is not RequestKind.PERMIT or request.node in permits:
+            return ""
+        told = await self._ports.ledger.events(nodes=[request.node], kinds=permit_rules.COUNTED)
+        return permit_rules.looped(told, request, self.loops)
 
     def _answer_idle(self, request: Request, now: float) -> None:
         self.leaves, why = leave_rules.answer(self.leaves, request.node, request.kind, now)

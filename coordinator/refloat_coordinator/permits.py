@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from refloat_contract.messages import NodeReport, Request
-from refloat_contract.words import Phase, Purpose, Verdict
+from refloat_contract.messages import Event, NodeReport, Request
+from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import outage
 from refloat_coordinator.budget import Limit, Room
 from refloat_coordinator.fleet import Fleet, Node
@@ -54,6 +54,17 @@ class Denial:
     retry_after_s: float = RETRY_AFTER_S
 
 
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """How many cycles may be begun as the remedy of one check on one node within a window."""
+
+    most: int = 2
+    window_s: float = 86400.0
+
+
+COUNTED: Final = (EventKind.DRAIN_SEEN, EventKind.RELEASED)
+"""The events that `looped` counts by."""
+
 Permits: TypeAlias = Mapping[str, Permit]
 
 
@@ -78,6 +89,27 @@ def decide(fleet: Fleet, limits: Iterable[Limit], permits: Permits, request: Req
         if why:
             return Denial(why)
     return Grant(_permit(request, node, now), is_new=True)
+
+
+def looped(events: Iterable[Event], request: Request, most: Loops) -> str:
+    """Why no further cycle may be begun for what this check found; empty where one may.
+
+    ``events`` are the node's own, oldest first, and so is the clock that the window is measured by. An administrator
+    who released the node has begun the count anew.
+    """
+    known = list(events)
+    newest_ns = max((event.at_ns for event in known), default=0)
+    cycles: set[str] = set()
+    for event in known:
+        if event.kind is EventKind.RELEASED:
+            cycles.clear()
+        elif event.check == request.cause and newest_ns - event.at_ns < most.window_s * 1e9:
+            cycles.add(event.cycle)
+    done = len(cycles - {request.cycle})
+    if done < most.most:
+        return ""
+    times = "1 cycle" if done == 1 else f"{done} cycles"
+    return f"{request.cause} failed again after {times}; needs a human: refloat cycle cancel {request.node}"
 
 
 def _permit(request: Request, node: Node, now: float) -> Permit:

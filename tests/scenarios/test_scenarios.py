@@ -23,6 +23,7 @@ from refloat_contract.words import Phase
 from refloat_slurm import states
 
 COORDINATED = replace(POLICY, has_coordinator=True)
+CURED = replace(POLICY, remedies={"labd": "reboot"})
 LADDER = replace(POLICY, ladder=(Rung(Way.FORCE, 30.0), Rung(Way.FORCE_FORCE, 20.0)), max_attempts=2)
 
 
@@ -99,6 +100,16 @@ SCENARIOS = {
         ),
         {"fails_after_boot": "labd is not running"},
         seconds=130.0,
+    ),
+    "remedy-past-its-limit": Scenario(
+        (
+            *((at, "labd dies", {"check_fails": "labd is not running"}) for at in (5.0, 60.0, 115.0)),
+            (140.0, "labd is repaired", {"check_fails": ""}),
+            (141.0, "bob: refloat cycle release", _drain("refloat-release: released by bob refloat=c1")),
+            (160.0, "labd dies", {"check_fails": "labd is not running"}),
+        ),
+        policy=CURED,
+        seconds=175.0,
     ),
     "firmware": Scenario(
         ((3.0, "alice: state=drain reason='firmware: BIOS 2.4'", _drain("firmware: BIOS 2.4")),),

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit.coordinator.cluster import Agent, Cluster, Killed, Run, open_killable, open_plain
-from unit.coordinator.world import wave_over
+from unit.coordinator.cluster import TOPICS, Agent, Cluster, Killed, Run, open_killable, open_plain
+from unit.coordinator.world import event, request, wave_over
 
 from refloat_contract.errors import Refused, Transient
-from refloat_contract.messages import Event, WaveReport
-from refloat_contract.words import EventKind, Turn, WaveState
+from refloat_contract.messages import Event, Order, WaveReport, decode, encode
+from refloat_contract.topics import Kind
+from refloat_contract.words import EventKind, OrderKind, Turn, WaveState
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.ledger import Ledger
@@ -316,3 +317,22 @@ async def test_a_follower_hears_every_new_event_once(ledger: Ledger) -> None:
     await run.turn()
 
     assert [queue.get_nowait().id for _ in range(queue.qsize())] == ["w1-started"]
+
+
+async def test_a_node_that_forgets_its_remedies_is_stopped_by_the_record(ledger: Ledger) -> None:
+    cluster = cluster_of(n1="good")
+    run = Run(cluster, ledger, 1)
+    run.connect()
+    await run.turn()
+    begun = [
+        event(f"e{n}", kind=EventKind.DRAIN_SEEN, cycle_id=f"c{n}").model_copy(update={"check": "labd"}) for n in (1, 2)
+    ]
+    await ledger.record(begun)
+    asked = [request("n1", f"c{n}", request_id=f"r{n}").model_copy(update={"cause": "labd"}) for n in (2, 3)]
+    for one in asked[::-1]:
+        run.inbox.receive(TOPICS.node("n1", Kind.REQUEST), encode(one), lambda: None)
+    await run.loop.step()
+
+    told = [decode(Order, each.payload) for each in run.posted if each.topic.endswith("/order")]
+    assert [(order.request, order.kind) for order in told] == [("r3", OrderKind.DENY), ("r2", OrderKind.GRANT)]
+    assert told[0].why.startswith("labd failed again after 2 cycles; needs a human")

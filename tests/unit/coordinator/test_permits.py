@@ -2,9 +2,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.coordinator.world import T0, cycle, fleet_of, idle_fleet, request, status, view, will
+from unit.coordinator.world import T0, cycle, event, fleet_of, idle_fleet, request, status, view, will
 
-from refloat_contract.words import Phase, Purpose, Verdict
+from refloat_contract.messages import Event
+from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import permits as rules
 from refloat_coordinator.budget import Amount, Limit
@@ -180,3 +181,28 @@ def test_no_grant_ever_takes_more_out_than_any_limit_allows(steps: list[tuple[st
                 permits = {n: Permit.model_validate_json(p.model_dump_json()) for n, p in permits.items()}
         for over in rules.ended(fleet, permits):
             del permits[over]
+
+
+def _seen(cycle_id: str, check: str = "labd", hours: float = 0.0, kind: EventKind = EventKind.DRAIN_SEEN) -> Event:
+    at_ns = int((T0 + hours * 3600) * 1e9)
+    return event(f"e{cycle_id}{hours}", kind=kind, cycle_id=cycle_id, at_ns=at_ns).model_copy(update={"check": check})
+
+
+LOOPED = "labd failed again after 2 cycles; needs a human: refloat cycle cancel n1"
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([_seen("c1"), _seen("c2", hours=1), _seen("c3", hours=2)], LOOPED),
+        ([_seen("c2", hours=1), _seen("c2", hours=1.5), _seen("c3", hours=2)], ""),
+        ([_seen("c1", "gpu"), _seen("c2", hours=1), _seen("c3", hours=2)], ""),
+        ([_seen("c1"), _seen("c2", hours=20), _seen("c3", hours=25)], ""),
+        ([_seen("c1"), _seen("c2", hours=1), _seen("c2", "", 2, EventKind.RELEASED), _seen("c3", hours=3)], ""),
+        ([], ""),
+    ],
+)
+def test_a_remedy_is_begun_so_often_and_then_a_human_is_asked_for(events: list[Event], why: str) -> None:
+    asked = request(cycle_id="c3").model_copy(update={"cause": "labd"})
+
+    assert rules.looped(events, asked, rules.Loops()) == why
