@@ -48,6 +48,7 @@ bench-nhc: venv-dev ## what a health pass costs, beside NHC's (root; NHC_DIR= fo
 bench-agent: venv-dev ## from a kernel event to the drain, idle cost, frozen filesystems (root; ARGS=--trials=20)
 	$(BIN)/python tests/bench/agent.py $(ARGS)
 	$(BIN)/python tests/bench/frozen.py
+	$(BIN)/python tests/bench/prolog.py
 	$(BIN)/python tests/bench/storms.py
 	$(BIN)/python tests/bench/kernel_log.py
 
