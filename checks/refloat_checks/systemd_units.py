@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that systemd units are in the state in which they should be."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,9 +17,12 @@ from refloat_checks.verdicts import a_few, verdict
 from refloat_checks.wakes import UnitChange, Wake
 from refloat_contract.errors import Transient
 
-_PROPERTIES: Final = ("Id", "Names", "ActiveState", "SubState", "UnitFileState", "NRestarts")
-# All that are loaded, in one command for all checks of a pass.
-_SHOW: Final = ("systemctl", "show", "--all", "--no-pager", f"--property={','.join(_PROPERTIES)}", "*")
+_PROPERTIES: Final = ("Id", "Names", "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts")
+_SHOW: Final = ("systemctl", "show", "--no-pager", f"--property={','.join(_PROPERTIES)}")
+# All that are loaded, in one command for all match strings of a pass. That takes half a second where units are many, so
+# that a unit that is named is asked for by its name.
+_ALL: Final = ("--all", "--", "*")
+_NAME: Final = re.compile(r"[A-Za-z0-9:_.@-]+")
 
 
 class SystemdLimits(Limits):
@@ -68,13 +72,13 @@ def parse(text: str) -> tuple[Unit, ...]:
 
     Raises ValueError if a unit has no name or state.
     """
-    return tuple(_unit(block) for block in text.split("\n\n") if block.strip())
+    blocks = (dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in text.split("\n\n"))
+    return tuple(_unit(said) for said in blocks if said and said.get("LoadState") != "not-found")
 
 
-def _unit(block: str) -> Unit:
-    said = dict(line.split("=", 1) for line in block.strip().split("\n") if "=" in line)
+def _unit(said: Mapping[str, str]) -> Unit:
     if not said.get("Id") or not said.get("ActiveState"):
-        raise ValueError(f"systemctl told of a unit without name or state: {block.strip()[:80]!r}")
+        raise ValueError(f"systemctl told of a unit without name or state: {dict(said)!r:.80}")
     restarts = said.get("NRestarts", "")
     return Unit(
         said["Id"],
@@ -118,8 +122,8 @@ def _complaints(unit: Unit, limits: SystemdLimits) -> list[str]:
     return wrong
 
 
-async def _show() -> tuple[Unit, ...]:
-    done = await commands.run(_SHOW)
+async def _show(*which: str) -> tuple[Unit, ...]:
+    done = await commands.run((*_SHOW, *which))
     if done.returncode != 0:
         raise Transient(f"systemctl show ended with {done.returncode}: {done.complaint}")
     return parse(done.stdout)
@@ -131,6 +135,7 @@ def wakes(limits: SystemdLimits) -> tuple[Wake, ...]:
 
 
 async def look(facts: Facts, limits: SystemdLimits, name: str) -> Finding:
-    """Ask systemd for all units, once per pass."""
+    """Ask systemd for the unit that is named, or for all units; each once per pass."""
     facts.require_running()
-    return judge(await facts.remember(("systemd units",), _show), limits, name)
+    which = ("--", limits.unit) if _NAME.fullmatch(limits.unit) else _ALL
+    return judge(await facts.remember(("systemd units", *which), lambda: _show(*which)), limits, name)

@@ -70,15 +70,28 @@ def test_what_is_not_said_of_a_unit_is_no_silent_good_state() -> None:
         parse("Id=a.service\nNames=a.service\n")
 
 
-async def test_systemd_is_asked_once_per_pass(facts: Facts, add_program: Callable[..., Path]) -> None:
+async def test_systemd_is_asked_for_all_units_once_per_pass(facts: Facts, add_program: Callable[..., Path]) -> None:
     calls = add_program("systemctl", SHOW)
 
-    findings = await asyncio.gather(
-        *(look(facts, SystemdLimits(unit=unit), "u") for unit in ("slurmd.service", "ssh.service"))
-    )
+    findings = await asyncio.gather(*(look(facts, SystemdLimits(unit=unit), "u") for unit in ("slurm*", "ssh?service")))
 
     assert [finding.status for finding in findings] == [Status.OK, Status.FAILED]
     assert len(lines_of(calls)) == 1
+
+
+async def test_a_unit_that_is_named_is_asked_for_alone(facts: Facts, add_program: Callable[..., Path]) -> None:
+    calls = add_program("systemctl", SHOW)
+
+    await look(facts, SystemdLimits(unit="slurmd.service"), "u")
+    await look(facts, SystemdLimits(unit="-.mount"), "u")
+
+    assert [line.split(" -- ")[1] for line in lines_of(calls)] == ["slurmd.service", "-.mount"]
+
+
+def test_a_unit_that_systemd_does_not_find_is_not_there() -> None:
+    absent = "Id=no.service\nNames=no.service\nLoadState=not-found\nActiveState=inactive\n"
+
+    assert judge(parse(absent), SystemdLimits(unit="no.service"), "u").message == "no loaded unit is called no.service"
 
 
 async def test_a_systemd_that_does_not_answer_is_no_finding(facts: Facts, add_program: Callable[..., Path]) -> None:
