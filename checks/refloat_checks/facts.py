@@ -143,6 +143,10 @@ class Facts:
         key = await self._probe_key(path)
         return await self.remember(("examination", path), lambda: self.probes.examine(path, key=key))
 
+    async def examine_anew(self, path: str) -> Examination:
+        """Examine a path, however lately in this pass that was done."""
+        return await self.probes.examine(path, key=await self._probe_key(path))
+
     async def content(self, path: str, cap_bytes: int) -> bytes:
         """The first bytes of a file; one more than the cap says that there are more."""
         key = await self._probe_key(path)
