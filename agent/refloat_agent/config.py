@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,6 +37,7 @@ from refloat_service.settings import Settings
 
 ENV_PREFIX: Final = "REFLOAT_AGENT"
 DEFAULT_PATH: Final = Path("/etc/refloat/agent.toml")
+PACKAGE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9+._:-]{0,63}$"
 _TRIGGER = re.compile(r"[a-z][a-z0-9_-]{1,31}")
 
 
@@ -203,6 +204,18 @@ class HealthSettings(Settings):
     loop_window_s: float = Field(default=86400.0, gt=0, description="See `loop_limit`.")
 
 
+class VersionSettings(Settings):
+    """What else than image, system, kernel and its command line proves what a node runs (`refloat status --by`)."""
+
+    packages: tuple[Annotated[str, Field(pattern=PACKAGE_NAME)], ...] = Field(
+        default=(), max_length=32, description="Packages whose versions rpm or dpkg tell."
+    )
+    modules: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ...] = Field(
+        default=(), max_length=32, description="Kernel modules, such as drivers, whose versions the kernel tells."
+    )
+    interval_s: float = Field(default=3600.0, ge=60, description="Between two looks at them.")
+
+
 class DeadlineSettings(Settings):
     """How long each phase may take, in seconds, before the cycle is held; 0 means no limit."""
 
@@ -275,6 +288,7 @@ class AgentSettings(Settings):
     mqtt: MqttSettings | None = Field(default=None, description="The broker; without it the agent works alone.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
     health: HealthSettings = Field(default_factory=HealthSettings, description="Health drains.")
+    versions: VersionSettings = Field(default_factory=VersionSettings, description="Proof of what the node runs.")
     deadlines: DeadlineSettings = Field(default_factory=DeadlineSettings, description="Deadlines of the phases.")
     storage: tuple[Storage, ...] = Field(
         default=(), description="Storage, in the order in which it is mounted; unmounted in reverse."

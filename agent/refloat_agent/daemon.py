@@ -14,6 +14,7 @@ from refloat_agent import boot_gate
 from refloat_agent.bus import Bus, NoBus
 from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
+from refloat_agent.effects import versions
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.gatekeeper import Gatekeeper
 from refloat_agent.effects.health import NodeHealth
@@ -40,6 +41,7 @@ from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
 from refloat_contract.errors import RefloatError, Transient
+from refloat_contract.messages import Runs
 from refloat_contract.reasons import short_boot
 from refloat_contract.words import Phase, Verdict
 from refloat_service import lean
@@ -119,6 +121,7 @@ class Agent:
         self.decision: Decision | None = None
         self.seen: Observation | None = None
         self.policy = settings.policy()
+        self.runs: Runs | None = None
         self._pace = pace
         self._usage = Usage(self.machine.clock.boottime_s)
         self._ready = False
@@ -213,6 +216,7 @@ class Agent:
         tasks.create_task(self.health.run(), name="checks")
         tasks.create_task(self.checklist.run(self._swap), name="checklist")
         tasks.create_task(self.watch.run(), name="events")
+        tasks.create_task(self._read_versions(), name="versions")
         tasks.create_task(self.loop.run(), name="loop")
         if self.notifier.watchdog_interval_s is not None:
             tasks.create_task(self._watchdog(self.notifier.watchdog_interval_s), name="watchdog")
@@ -239,7 +243,9 @@ class Agent:
     def _decided(self, decision: Decision, seen: Observation) -> None:
         self.decision, self.seen = decision, seen
         self._usage.note()
-        report = report_of(decision, seen, self.settings, VERSION, self.policy.recipes)
+        report = report_of(decision, seen, self.settings, VERSION, self.policy.recipes).model_copy(
+            update={"runs": self.runs}
+        )
         self.bus.report(report)
         line = f"{report.phase}: {report.why}" if report.why else f"{report.phase}, {report.verdict}"
         if not self._ready and self.health.is_known:
@@ -248,6 +254,17 @@ class Agent:
             self.notifier.ready(line)
         else:
             self.notifier.status(line)
+
+    async def _read_versions(self) -> None:
+        """What the node runs: read at the start, and now and then, for packages change while it runs."""
+        wanted = self.settings.versions
+        while True:
+            found = await versions.read(self.machine.roots, self.machine.power.image(), wanted.packages, wanted.modules)
+            if found != self.runs:
+                log.info("runs", **found.model_dump(exclude={"cmdline", "versions"}), **found.versions)
+                self.runs = found
+                self._wake()
+            await asyncio.sleep(wanted.interval_s)
 
     async def _watchdog(self, interval_s: float) -> None:
         """Tell the service manager that we live, but only while the loop goes round."""

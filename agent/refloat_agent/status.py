@@ -203,6 +203,7 @@ class Desk:
         if agent.decision is None or agent.seen is None:
             return None
         report = report_of(agent.decision, agent.seen, agent.settings, "", agent.policy.recipes)
+        report = report.model_copy(update={"runs": agent.runs})
         return report.model_dump(mode="json", exclude_none=True)
 
     def _checks(self) -> list[dict[str, Any]]:

@@ -86,15 +86,17 @@ def judge(versions: tuple[str, ...] | None, limits: PackageLimits, name: str) ->
 
 async def look(facts: Facts, limits: PackageLimits, name: str) -> Finding:
     """Ask those of rpm and dpkg that there are."""
-    root, told = facts.roots.root, []
-    for argv, versions_of in (
-        (rpm_argv(limits.package, root), versions_of_rpm),
-        (dpkg_argv(limits.package, root), versions_of_dpkg),
-    ):
+    return judge(await installed(limits.package, facts.roots.root), limits, name)
+
+
+async def installed(package: str, root: Path) -> tuple[str, ...] | None:
+    """The installed versions of a package, by those of rpm and dpkg that there are; None: nobody can tell."""
+    told = []
+    for argv, versions_of in ((rpm_argv(package, root), versions_of_rpm), (dpkg_argv(package, root), versions_of_dpkg)):
         try:
             told.append(versions_of(await commands.run(argv)))
         except Refused:
             # This system has the other one.
             continue
     known = [versions for versions in told if versions is not None]
-    return judge(tuple(version for versions in known for version in versions) if known else None, limits, name)
+    return tuple(version for versions in known for version in versions) if known else None

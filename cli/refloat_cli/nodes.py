@@ -14,14 +14,29 @@ from refloat_cli.options import Json, Socket
 Nodes = Annotated[str | None, typer.Argument(help="Hostlist: n[1-4]; without it all nodes.")]
 
 
-def status(nodes: Nodes = None, *, socket: Socket = None, json: Json = False) -> None:
+def status(
+    nodes: Nodes = None,
+    *,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Group the nodes by what they run: image, os, kernel, cmdline, digest, or a package or module that "
+            "agent.toml names in [versions]."
+        ),
+    ] = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
     """Show what agents and Slurm say of the nodes; on a compute node, of this one.
 
-    Ends with 1 when a node is held or unhealthy, and with 3 when nothing is known of a node that was named.
+    Ends with 1 when a node is held or unhealthy, and with 3 when nothing is known of a node that was named. With --by
+    it ends with 1 when the nodes do not all run the same, and with 3 when none of them says what it runs.
     """
     from refloat_cli import asking
 
     answer = asking.ask(asking.either(socket), "status", nodes=nodes)
+    if by is not None:
+        _show_drift([answer] if isinstance(answer, dict) else answer, by, json=json)
     is_agent = isinstance(answer, dict)
     if json:
         asking.write_json(answer)
@@ -31,6 +46,18 @@ def status(nodes: Nodes = None, *, socket: Socket = None, json: Json = False) ->
         shown = tables.agent(answer, tables.now()) if is_agent else tables.nodes(answer, tables.now())
         asking.console().print(shown)
     raise typer.Exit(_status([answer] if is_agent else answer, named=nodes is not None))
+
+
+def _show_drift(found: Sequence[Mapping[str, Any]], by: str, *, json: bool) -> None:
+    """Print the groups, and end."""
+    from refloat_cli import asking, drift
+
+    groups = drift.groups(found, by)
+    if json:
+        asking.write_json([group.as_dict() for group in groups])
+    else:
+        asking.console().print(drift.table(groups, by))
+    raise typer.Exit(drift.exit_status(groups))
 
 
 def _status(found: Sequence[Mapping[str, Any]], *, named: bool) -> int:

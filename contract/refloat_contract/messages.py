@@ -69,6 +69,21 @@ class LastCycle(BaseModel):
     why: str = ""
 
 
+class Runs(BaseModel):
+    """What a node runs: the proof of its version. Every text is bounded; empty where the node does not tell."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: str = Field(default="", description="the image's id, of /etc/image-release")
+    os: str = Field(default="", description="ID and VERSION_ID of /etc/os-release")
+    kernel: str = ""
+    cmdline: str = Field(default="", description="the kernel's command line without the words that name one node")
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="of the packages and kernel modules that the configuration names"
+    )
+    digest: str = Field(default="", description="of all these: nodes that run the same have the same")
+
+
 class NodeReport(BaseModel):
     """What an agent knows of its node."""
 
@@ -86,6 +101,7 @@ class NodeReport(BaseModel):
     last_cycle: LastCycle | None = None
     image: str = Field(default="", description="the image that the node runs; empty where it names none")
     version: str = ""
+    runs: Runs | None = None
     observe_only: bool = False
 
 

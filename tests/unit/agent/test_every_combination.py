@@ -376,7 +376,7 @@ def test_a_permit_is_asked_for_under_the_name_of_its_cycle() -> None:
     seen = Observation(1000.0, 1, BOOT, permit=PermitFacts(coordinator=True))
     policy = replace(POLICY, has_coordinator=True)
 
-    granted, asked, _ = machine.permit(seen, policy, Purpose.CYCLE, "c1", "reboot", "w1")
+    granted, asked, _ = machine.permit(seen, policy, actions.AskPermit("c1", Purpose.CYCLE, "reboot", "w1"))
 
     assert not granted
     assert asked == (actions.AskPermit("c1", Purpose.CYCLE, "reboot", "w1"),)
