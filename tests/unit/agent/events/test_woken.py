@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.health import NodeHealth
 from refloat_agent.events.watch import Watch
@@ -76,3 +78,26 @@ async def test_a_line_of_the_kernel_log_makes_the_node_unhealthy_until_the_one_t
         await becomes(Verdict.HEALTHY)
     os.close(reading)
     os.close(writing)
+
+
+async def test_a_container_without_a_kernel_log_is_told_of_it_once_and_nothing_is_harmed(tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    specs = registry.build([{"name": "log", "type": "kernel-log", "path": str(log), "interval_s": 1e6}])
+    pool = ProbePool()
+    health = NodeHealth(Runner(specs, facts.source(Roots(), pool)), SystemClock(), lambda: None)
+    watch = Watch(health.look_now)
+    watch.aim({spec.name: registry.wakes_of(spec) for spec in specs})
+    with capture_logs() as lines:
+        tasks = [asyncio.create_task(each) for each in (health.run(), watch.run())]
+        for _ in range(3):
+            await health.run_all()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    await pool.aclose()
+
+    assert health.facts().verdict is Verdict.UNKNOWN
+    assert not health.facts().raw_failing
+    warnings = sorted((line["event"], line.get("message")) for line in lines if line["log_level"] == "warning")
+    said = f"the kernel log cannot be read: {log}: No such file or directory"
+    assert warnings == [("check", said), ("event_source_missing", None)]
