@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import decisions
 from pydantic import BaseModel
 
 from refloat_agent.config import REBOOT, AgentSettings
@@ -165,6 +166,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "checks.md": checks,
     "kernel-log.md": kernel_log,
     "state-machine.md": state_machine,
+    "decisions.md": lambda: _NOTE + decisions.page(),
     "nhc.md": nhc,
 }
 
