@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from refloat_checks.nhc import globs
+from refloat_checks.nhc import globs, plain
 from refloat_checks.nhc.language import BadPattern, matcher
 
 TYPE_CHECKING = False  # without importing typing
@@ -24,7 +24,8 @@ def fitting(devices: Iterable[str], glob: str) -> list[str]:
 @lru_cache(maxsize=256)
 def _fits(glob: str, name: str) -> bool:
     try:
-        return matcher(globs.parse(glob), anywhere=False)(name)
+        fits = plain.glob(glob) or matcher(globs.parse(glob), anywhere=False)
+        return fits(name)
     except BadPattern:
         return False
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import stat
 import time
 
@@ -19,6 +17,7 @@ from refloat_contract.words import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from typing import Final
 
@@ -62,6 +61,9 @@ def is_there(path: str = SOCKET) -> bool:
 
 def ask(*, fresh: bool, deadline_s: float, path: str = SOCKET) -> Answer:
     """Ask the agent. Raises Transient where it gives no answer that can be understood."""
+    import json  # noqa: PLC0415 - without an agent neither is needed
+    import socket  # noqa: PLC0415 - the same
+
     question = {"command": "nhc", "arguments": {"fresh": fresh}}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:

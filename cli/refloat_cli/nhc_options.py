@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import getopt
-
 from refloat_checks.nhc import words
 
 TYPE_CHECKING = False  # without importing typing
@@ -34,17 +32,20 @@ usage: nhc [-adfhqvx] [-c FILE] [-D DIR] [-e CHECK] [-l LOG] [-n NAME] [-t SECON
 All other arguments are variables of NHC. Drop-in for the Node Health Check; see docs/nhc.md.
 """
 _VARIABLES: Final = {
-    "-a": ("NHC_CHECK_ALL", "1"),
-    "-c": ("CONFFILE", None),
-    "-D": ("CONFDIR", None),
-    "-d": ("DEBUG", "1"),
-    "-f": ("NHC_CHECK_FORKED", "1"),
-    "-l": ("LOGFILE", None),
-    "-n": ("NAME", None),
-    "-q": ("SILENT", "1"),
-    "-t": ("TIMEOUT", None),
-    "-v": ("VERBOSE", "1"),
+    "a": ("NHC_CHECK_ALL", "1"),
+    "c": ("CONFFILE", None),
+    "D": ("CONFDIR", None),
+    "d": ("DEBUG", "1"),
+    "f": ("NHC_CHECK_FORKED", "1"),
+    "l": ("LOGFILE", None),
+    "n": ("NAME", None),
+    "q": ("SILENT", "1"),
+    "t": ("TIMEOUT", None),
+    "v": ("VERBOSE", "1"),
 }
+_WITH_VALUE: Final = frozenset("Dcelnt")
+_FLAGS: Final = {"h": "help", "x": "trace"}
+_LONG: Final = frozenset({"fresh", "local"})
 
 
 class BadUsage(Exception):
@@ -66,25 +67,40 @@ class Asked:
 def parse(arguments: Sequence[str]) -> Asked:
     """Read a command line. Raises BadUsage."""
     asked = Asked()
-    try:
-        options, rest = getopt.getopt(list(arguments), "D:ac:de:fhl:n:qt:vx", ["fresh", "local"])
-    except getopt.GetoptError as error:
-        needs = error.msg.endswith("requires argument")
-        raise BadUsage(
-            f"Option -{error.opt} requires an argument." if needs else f"Invalid option:  -{error.opt}"
-        ) from (error)
-    for option, value in options:
-        if option in _VARIABLES:
-            name, fixed = _VARIABLES[option]
-            asked.variables[name] = value if fixed is None else fixed
-        elif option == "-e":
-            asked.check = value
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word.startswith("--"):
+            if word[2:] not in _LONG:
+                raise BadUsage(f"Invalid option:  {word}")
+            setattr(asked, word[2:], True)
         else:
-            flag = {"-h": "help", "-x": "trace", "--fresh": "fresh", "--local": "local"}[option]
-            setattr(asked, flag, True)
+            _take_letters(asked, word[1:], rest)
     for argument in rest:
         _assign(asked, argument)
     return asked
+
+
+def _take_letters(asked: Asked, letters: str, rest: list[str]) -> None:
+    """Take single-letter options, bundled or not; an argument is what follows a letter, or else the next word."""
+    while letters:
+        letter, letters = letters[0], letters[1:]
+        value = ""
+        if letter in _WITH_VALUE:
+            if not letters and not rest:
+                raise BadUsage(f"Option -{letter} requires an argument.")
+            value, letters = letters or rest.pop(0), ""
+        if letter in _VARIABLES:
+            name, fixed = _VARIABLES[letter]
+            asked.variables[name] = value if fixed is None else fixed
+        elif letter == "e":
+            asked.check = value
+        elif letter in _FLAGS:
+            setattr(asked, _FLAGS[letter], True)
+        else:
+            raise BadUsage(f"Invalid option:  -{letter}")
 
 
 def _assign(asked: Asked, argument: str) -> None:

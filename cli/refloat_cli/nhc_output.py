@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import syslog
 import time
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, Final, TextIO
 
-_REDIRECTION: Final = re.compile(r"(?:&?>>?|>>&?)?[ \t]*(/[^ \t;|&<>]+)(?:[ \t]+2>&1)?")
+_OPERATORS: Final = frozenset({"", ">", ">>", "&>", "&>>", ">>&"})
 DEFAULT: Final = ">>/var/log/{name}.log 2>&1"
 
 
@@ -39,14 +38,14 @@ class Output:
         spec = self.variables.get("LOGFILE") or DEFAULT.format(name=self.name)
         if spec == "-":
             return
-        found = _REDIRECTION.fullmatch(spec.strip())
-        if found is None:
+        path = _path(spec)
+        if not path:
             self._complain(f"ERROR:  {self.name}:  cannot log to {spec} (not a path); going on without")
             return
         mode = "a" if spec.lstrip().startswith("/") or ">>" in spec else "w"
         try:
             # Open until close().
-            self._log = open(found[1], mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            self._log = open(path, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         except OSError as error:
             self._complain(f"ERROR:  {self.name}:  cannot log to {spec} ({error.strerror}); going on without")
 
@@ -111,3 +110,13 @@ class Output:
             if stream is self._log:
                 self._log = None
                 self._complain(f"ERROR:  {self.name}:  the log cannot be written ({error.strerror}); going on without")
+
+
+def _path(spec: str) -> str:
+    """Give the path of a redirection such as `>>/var/log/nhc.log 2>&1`, or a path alone; nothing for all else."""
+    text = spec.strip()
+    rest = text.lstrip("&>")
+    path, *more = rest.replace("\t", " ").split() or [""]
+    operator = text[: len(text) - len(rest)]
+    is_one = operator in _OPERATORS and path.startswith("/") and path != "/" and not set(path) & set(";|&<>")
+    return path if is_one and more in ([], ["2>&1"]) else ""

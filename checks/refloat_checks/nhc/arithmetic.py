@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from typing import Final
 
-_TOKEN: Final = re.compile(r"[ \t\n]*(?:([0-9][0-9a-zA-Z@_#]*)|([A-Za-z_][A-Za-z0-9_]*)|([-+*/%()]))")
+_WORD: Final = r"[ \t\n]*(?:([0-9][0-9a-zA-Z@_#]*)|([A-Za-z_][A-Za-z0-9_]*)|([-+*/%()]))"
+_PLAIN_DIGITS: Final = 18  # so many fit into 64 bits
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _DECIMAL: Final = 10
 _BASES: Final = range(2, len(_DIGITS) + 1)
@@ -20,12 +19,20 @@ def wrap(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether this is a number as anybody would write it, and no larger than 64 bits hold."""
+    plain = text.isdecimal() and text.isascii() and len(text) <= _PLAIN_DIGITS
+    return plain and (text[0] != "0" or text == "0")
+
+
 def evaluate(text: str) -> int | None:
     """Evaluate numbers with `+ - * / %` and brackets; None where the shell would complain.
 
     Names are variables that are not set: zero. What else the shell knows (comparisons, assignments, command
     substitution) is a complaint here.
     """
+    if is_plain(text):
+        return int(text)
     tokens = _tokens(text)
     if tokens is None:
         return None
@@ -39,11 +46,14 @@ def evaluate(text: str) -> int | None:
 
 
 def _tokens(text: str) -> list[str] | None:
+    import re  # noqa: PLC0415 - most numbers need none of it
+
+    token = re.compile(_WORD)
     tokens = []
     at = 0
     text = text.rstrip(" \t\n")
     while at < len(text):
-        found = _TOKEN.match(text, at)
+        found = token.match(text, at)
         if found is None:
             return None
         tokens.append(found[0].strip())

@@ -142,9 +142,13 @@ class Pass:
             await self._drop_bridge()
         return self._result()
 
+    def look_with(self, facts: Facts, engine: Engine) -> None:
+        """Look at the lines that come next with these facts."""
+        self._facts, self._engine = facts, engine
+
     async def go_on(self, facts: Facts) -> PassResult:
         """Go on where run() needed an event loop, with facts that are read on one."""
-        self._facts, self._engine = facts, _loop()
+        self.look_with(facts, _loop())
         return await self.run()
 
     async def _source_scripts(self) -> None:

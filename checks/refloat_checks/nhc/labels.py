@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 TYPE_CHECKING = False  # without importing typing
@@ -12,8 +11,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 _CAP: Final = 60  # room for `#12`, under the 64 characters that the name of a check may have
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/@-]+")
-_PROGRAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_FIT: Final = frozenset(_LETTERS + "_.:/@-")
+_OF_A_PROGRAM: Final = frozenset(_LETTERS + "_.-")
 _WITH_VALUE: Final = frozenset({"-s", "-t", "-o", "-O", "-e", "-E", "-m", "-M", "-u", "-g", "-U", "-G", "-d", "-D"})
 _BY_LAST: Final = frozenset({"check_hw_eth", "check_hw_gm", "check_ps_service", "check_net_ping"})
 
@@ -21,10 +21,18 @@ _BY_LAST: Final = frozenset({"check_hw_eth", "check_hw_gm", "check_ps_service", 
 def label(name: str | None, words: Sequence[str], number: int) -> str:
     """Name a line by its check and its subject, as in `check_fs_free:/scratch`; without a check by its number."""
     program = (name or "").rpartition("/")[2]
-    if not _PROGRAM.fullmatch(program):
+    if program[:1] not in _LETTERS or not program or not _OF_A_PROGRAM.issuperset(program):
         return f"line-{number}"
-    subject = _UNFIT.sub("_", _subject(program, words))
+    subject = _fitted(_subject(program, words))
     return f"{program}:{subject}"[:_CAP] if subject else program[:_CAP]
+
+
+def _fitted(text: str) -> str:
+    """Put a line where characters are that do not fit, one for all that stand together."""
+    if _FIT.issuperset(text):
+        return text
+    pairs = zip("_" + text, text, strict=False)
+    return "".join(after if after in _FIT else "_" * (before in _FIT) for before, after in pairs)
 
 
 def unique(labels: Iterable[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ the text for whatever pattern, and can say "not this": bash's `!(…)`, which `r
 
 from __future__ import annotations
 
-import re
+import sys
 from enum import Enum
 from functools import reduce
 
@@ -38,6 +38,7 @@ CLASSES: Final[dict[str, tuple[Span, ...]]] = {
 }
 WORD: Final = (*CLASSES["alnum"], ("_", "_"))
 _MANY_LOOPS: Final = 3
+_SHORT: Final = 400  # characters
 
 
 class BadPattern(Misconfigured):
@@ -141,9 +142,33 @@ def matcher(node: Node, *, anywhere: bool) -> Callable[[str], bool]:
         _has(node, Not) or _has(node, NotEmpty) or _loops(node) > _MANY_LOOPS or _nests(node)
     ):
         return lambda text: _Text(text).fits(node, anywhere=anywhere)
+    if "re" in sys.modules or _has(node, BackReference):
+        return _by_re(node, anywhere=anywhere)
+    return _Sparing(node, anywhere=anywhere)
+
+
+def _by_re(node: Node, *, anywhere: bool) -> Callable[[str], bool]:
+    import re  # noqa: PLC0415 - loading it and compiling takes longer than a few short texts do without
+
     compiled = re.compile(to_re(node, keep_groups=_has(node, BackReference)), re.DOTALL | re.ASCII)
     ask = compiled.search if anywhere else compiled.fullmatch
     return lambda text: ask(text) is not None
+
+
+class _Sparing:
+    """Tells whether texts are what a node says: the first, if they are short, without `re`, and the others by it."""
+
+    def __init__(self, node: Node, *, anywhere: bool) -> None:
+        self._node = node
+        self._anywhere = anywhere
+        self._left = _SHORT
+        self._ask: Callable[[str], bool] | None = None
+
+    def __call__(self, text: str) -> bool:
+        self._left -= len(text) + 1
+        if self._ask is None and self._left < 0:
+            self._ask = _by_re(self._node, anywhere=self._anywhere)
+        return self._ask(text) if self._ask is not None else _Text(text).fits(self._node, anywhere=self._anywhere)
 
 
 def _parts(node: Node) -> tuple[Node, ...]:
@@ -193,6 +218,8 @@ def to_re(node: Node, *, keep_groups: bool = False) -> str:
 
 
 def _chars_to_re(chars: Chars) -> str:
+    import re  # noqa: PLC0415 - loaded by then
+
     if not chars.spans:
         return "." if chars.negated else r"(?!)"
     if not chars.negated and len(chars.spans) == 1 and chars.spans[0][0] == chars.spans[0][1]:

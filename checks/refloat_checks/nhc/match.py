@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 
-from refloat_checks.nhc import ere, globs, ranges
+from refloat_checks.nhc import ere, globs, plain, ranges
 from refloat_checks.nhc.language import BadPattern, matcher
 
 TYPE_CHECKING = False  # without importing typing
@@ -54,11 +54,13 @@ def _positive(whole: str, start: int, *, strict: bool) -> Callable[[str], bool]:
     try:
         if pattern[:1] == "/" == pattern[-1:]:
             start += 1
+            if fits := plain.expression(pattern[1:-1]):
+                return fits
             return matcher(ere.parse(pattern[1:-1]), anywhere=True)
         if pattern[:1] == "{" and pattern[-1:] == "}":
             if strict:
                 ranges.check(pattern[1:-1])
             return partial(ranges.fits, pattern[1:-1])
-        return matcher(globs.parse(pattern), anywhere=False)
+        return plain.glob(pattern) or matcher(globs.parse(pattern), anywhere=False)
     except BadPattern as error:
         raise BadPattern(whole, start + error.column, error.what) from error

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 from refloat_checks.nhc import conf, labels, words
 from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.match import matches
@@ -13,7 +11,7 @@ from refloat_contract.records import record, replace
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from typing import Final
 
 BUILTINS: Final[Mapping[str, int]] = {"true": 0, ":": 0, "false": 1}
@@ -22,11 +20,9 @@ _SHIPPED_NAMES: Final = """
 common csc_nvidia_smi lbnl_cmd lbnl_dmi lbnl_file lbnl_fs lbnl_hw lbnl_job lbnl_moab lbnl_net lbnl_nv lbnl_ps
 """
 SHIPPED: Final = frozenset(f"{name}.nhc" for name in _SHIPPED_NAMES.split())
-_FUNCTION: Final = re.compile(
-    r"^[ \t]*(?:function[ \t]+([\w.-]+)(?:[ \t]*\(\))?|([\w.-]+)[ \t]*\(\))[ \t]*(?:\{|\(|$)", re.MULTILINE
-)
+_FUNCTION: Final = r"(?m)^[ \t]*(?:function[ \t]+([\w.-]+)(?:[ \t]*\(\))?|([\w.-]+)[ \t]*\(\))[ \t]*(?:\{|\(|$)"
 _CHECK_BEGINS: Final = ("check_", "function check_")
-_SETTING: Final = re.compile(r"^(?:export[ \t]+)?[A-Za-z_]\w*=", re.MULTILINE)
+_SETTING: Final = r"(?m)^(?:export[ \t]+)?[A-Za-z_]\w*="
 _LONE: Final = frozenset({"/", "!/"})
 
 
@@ -81,17 +77,34 @@ def make(
     chosen, aborted = _chosen(text, host, strict=strict)
     steps = [_step(line, problem, is_native) for line, problem in chosen]
     code = (*site.values(), *(step.text for step in steps))
-    defined = (found[1] or found[2] for text in code for found in _FUNCTION.finditer(text))
-    functions = frozenset((*defined, *(name for names in added.values() for name in names)))
+    functions = frozenset((*_defined(code), *(name for names in added.values() for name in names)))
     names = labels.unique(step.label for step in steps)
     return Plan(
         steps=tuple(Step(s.number, s.text, name, s.command, s.problem) for s, name in zip(steps, names, strict=True)),
         scripts=tuple(path for path in scripts if path in site or added[path]),
         functions=functions,
-        script_settings=any(_SETTING.search(code) for code in site.values()),
+        script_settings=_has_settings(site.values()),
         hardware="HW_" in text or any("HW_" in code for code in site.values()),
         aborted=aborted,
     )
+
+
+def _defined(code: Iterable[str]) -> list[str]:
+    """Name the functions that texts for bash define."""
+    may = [text for text in code if "()" in text or "function" in text]
+    if not may:
+        return []
+    import re  # noqa: PLC0415 - few sites define any
+
+    return [found[1] or found[2] for text in may for found in re.finditer(_FUNCTION, text)]
+
+
+def _has_settings(code: Collection[str]) -> bool:
+    if not code:
+        return False
+    import re  # noqa: PLC0415 - few sites have scripts
+
+    return any(re.search(_SETTING, text) for text in code)
 
 
 def _added(code: str, is_native: Callable[[str], bool]) -> list[str]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 from refloat_checks.nhc import globs
 from refloat_checks.nhc.arithmetic import evaluate
 from refloat_checks.nhc.language import BadPattern, matcher
@@ -13,9 +11,9 @@ TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from typing import Final
 
-_NAME: Final = re.compile(r"[-a-zA-Z0-9_]+[0-9]+[-\\.a-zA-Z0-9]*")
-_RANGE: Final = re.compile(r"([-a-zA-Z0-9_]+)\[([0-9]+)-([0-9]+)\]([-\\.a-zA-Z0-9]*)")
-_ESCAPED: Final = re.compile(r"\\(.)")
+_DIGITS: Final = frozenset("0123456789")
+_HEAD: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_TAIL: Final = _HEAD - {"_"} | {".", "\\"}
 
 
 def fits(ranges: str, text: str) -> bool:
@@ -24,10 +22,10 @@ def fits(ranges: str, text: str) -> bool:
     An item that is no range ends the list: those before it count, those after it do not.
     """
     for item in _items(ranges):
-        if _NAME.fullmatch(item):
+        if _is_name(item):
             if matcher(globs.parse(item), anywhere=False)(text):
                 return True
-        elif found := _RANGE.fullmatch(item):
+        elif found := _range(item):
             if _in_range(found, text):
                 return True
         else:
@@ -39,7 +37,7 @@ def check(ranges: str) -> None:
     """Raise BadPattern, which names the column, for the first item that is neither a node nor a range."""
     column = 2  # behind the brace
     for item in _items(ranges):
-        if not _NAME.fullmatch(item) and not _RANGE.fullmatch(item):
+        if not _is_name(item) and _range(item) is None:
             raise BadPattern(f"{{{ranges}}}", column, f"{item!r} is no node and no range such as n[01-10]")
         column += len(item) + 1
 
@@ -49,9 +47,34 @@ def _items(ranges: str) -> list[str]:
     return items[:-1] if items[-1] == "" else items
 
 
-def _in_range(found: re.Match[str], text: str) -> bool:
-    prefix, start, end, suffix = found.groups()
-    suffix = _ESCAPED.sub(r"\1", suffix)
+def _is_name(item: str) -> bool:
+    """Tell whether it is a node: characters of names, a digit among them that is not the first, and a domain."""
+    return any(
+        character in _DIGITS and at and _HEAD.issuperset(item[:at]) and _TAIL.issuperset(item[at:])
+        for at, character in enumerate(item)
+    )
+
+
+def _range(item: str) -> tuple[str, str, str, str] | None:
+    """Read `n[01-10].ib`: what stands before, the two ends, and what stands behind."""
+    prefix, _, rest = item.partition("[")
+    start, _, rest = rest.partition("-")
+    end, bracket, suffix = rest.partition("]")
+    numbers = start and end and _DIGITS.issuperset(start + end)
+    if not (prefix and bracket and numbers and _HEAD.issuperset(prefix) and _TAIL.issuperset(suffix)):
+        return None
+    return prefix, start, end, suffix
+
+
+def _unescaped(text: str) -> str:
+    r"""Take the backslash from before each character; a lone one at the end stays."""
+    characters = iter(text)
+    return "".join(next(characters, "\\") if each == "\\" else each for each in characters)
+
+
+def _in_range(found: tuple[str, str, str, str], text: str) -> bool:
+    prefix, start, end, suffix = found
+    suffix = _unescaped(suffix)
     if not text.startswith(prefix) or not text.endswith(suffix):
         return False
     node = text.removeprefix(prefix).removesuffix(suffix)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 
 from refloat_checks.nhc.native import NativeCheck
 
@@ -43,7 +42,9 @@ def find(name: str) -> NativeCheck | None:
     """Find the native check of this name; None if NHC ships none of it."""
     if name not in _HOMES:
         return None
-    checks: tuple[NativeCheck, ...] = import_module(f"refloat_checks.nhc.checks.{_HOMES[name]}").CHECKS
+    checks: tuple[NativeCheck, ...] = __import__(
+        f"refloat_checks.nhc.checks.{_HOMES[name]}", fromlist=["CHECKS"]
+    ).CHECKS
     return next(check for check in checks if check.name == name)
 
 

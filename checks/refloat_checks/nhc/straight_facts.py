@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from refloat_checks.facts import Facts as Base
     from refloat_checks.nhc.straight import Straight
-    from refloat_checks.proc import Link, Mount, Process
+    from refloat_checks.proc import Link, Mount, Process, Roots
 
     T = TypeVar("T")
 else:
@@ -44,8 +44,8 @@ _LENGTH_BYTES: Final = 4
 class StraightFacts(Base):
     """What checks look at, on the running system; nothing in it is read twice."""
 
-    def __init__(self, engine: Straight) -> None:
-        self.roots = proc.RunningSystem()
+    def __init__(self, engine: Straight, roots: Roots | None = None) -> None:
+        self.roots = roots or proc.RunningSystem()
         self.titles = TitleReader(self.roots)
         self.asked = None
         self._children = Children(engine, self.titles)
@@ -83,8 +83,10 @@ class StraightFacts(Base):
         """What stat says of a path, or with ``follow=False`` of the link there."""
         return FileStat(**self._children.ask(await self._key(path), "stat", path, follow))
 
-    async def examine(self, path: str) -> Examination:
-        """All that stat and access say of a path and, if it is a link, of where it leads."""
+    async def examine(self, path: str, *, fresh: bool = False) -> Examination:
+        """All that stat and access say of a path and, if it is a link, of where it leads; ``fresh``: asked anew."""
+        if fresh:
+            self._known.pop(("examine", path), None)
         said = await self._asked("examine", path)
         itself, target = (Attributes(**each) if each else None for each in (said["itself"], said["target"]))
         return Examination(itself, target, said["access"], said["errno"])

@@ -7,9 +7,7 @@ BadUnit.
 
 from __future__ import annotations
 
-import re
-
-from refloat_checks.nhc.arithmetic import evaluate, wrap
+from refloat_checks.nhc.arithmetic import evaluate, is_plain, wrap
 from refloat_contract.errors import Misconfigured
 
 TYPE_CHECKING = False  # without importing typing
@@ -17,10 +15,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 _UNITS: Final = "kmgtpe"
-_PLAIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _SECONDS: Final = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
-_TIME_PART: Final = re.compile(r"([0-9]*)(.?)", re.DOTALL)
-_CPU_TIME: Final = re.compile(r"[0-9MmSs]+")
+_TIME_PART: Final = r"(?s)([0-9]*)(.?)"
+_CPU_TIME: Final = frozenset("0123456789MmSs")
 _SLACK_PERCENT: Final = 10
 
 
@@ -52,13 +49,16 @@ def parse_count(text: str, mult: int = 1000) -> int:
 
 def _plain(number: str, text: str) -> int:
     # NHC hands these on as they are, so that 010 is read as octal or decimal depending on who uses it.
-    if not _PLAIN.fullmatch(number):
+    digits = number.removeprefix("-")
+    if not (digits.isdecimal() and digits.isascii() and (digits[0] != "0" or digits == "0")):
         raise BadUnit(f"{text!r} is not an amount that NHC can read: write a whole number and one unit, as in 10G")
     return int(number)
 
 
 def _scaled(number: str, factor: int, text: str) -> int:
     # The shell's arithmetic scales these: it knows octal and hexadecimal numbers, blanks and signs.
+    if is_plain(number):
+        return wrap(int(number) * factor)
     value = evaluate(f"{number}*{factor}") if any(character.isdigit() for character in number) else None
     if value is None:
         raise BadUnit(f"{text!r} is not an amount that NHC can read: write a whole number and one unit, as in 10G")
@@ -95,9 +95,12 @@ def parse_timespec(text: str, *, strict: bool = False) -> int:
     NHC stops where it cannot read on and keeps what it has so far, and takes `08` (bad octal) for nothing. With
     `strict` that is BadUnit.
     """
+    import re  # noqa: PLC0415 - of the units this alone takes it
+
+    part = re.compile(_TIME_PART)
     seconds = at = 0
     while at < len(text):
-        found = _TIME_PART.match(text, at)
+        found = part.match(text, at)
         if found is None:
             raise AssertionError("it matches everywhere")
         number, unit = found[1], found[2].lower()
@@ -123,11 +126,11 @@ def parse_cputime(text: str) -> int:
 
     Raises BadUnit where NHC refuses it or gets no number, as with a capital S.
     """
-    if not _CPU_TIME.fullmatch(text):
+    if not text or not _CPU_TIME.issuperset(text):
         raise BadUnit(f"{text!r} is not a CPU time: write it as in 60m30s")
     body = text.replace("s", "")
-    first, last = re.split("[Mm]", body, maxsplit=1)[0], re.split("[Mm]", body)[-1]
-    value = evaluate(f"{first or 0}*60+{last or 0}" if re.search("[Mm]", body) else body)
+    parts = body.replace("M", "m").split("m")
+    value = evaluate(f"{parts[0] or 0}*60+{parts[-1] or 0}" if len(parts) > 1 else body)
     if value is None or "S" in body:
         raise BadUnit(f"{text!r} is not a CPU time that NHC can read: write it as in 60m30s")
     return value

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
 from refloat_checks.nhc import arithmetic
@@ -11,16 +10,16 @@ from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
     from typing import Final
 
     Lookup = Callable[[str], str | None]
 
-_BLANKS: Final = re.compile(r"[ \t\n]+")
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ASSIGNED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
-_BRACED: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_NAMES_IN_SUM: Final = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$?\b([A-Za-z_]\w*)")
+_BLANKS: Final = str.maketrans("\t\n", "  ")
+_NAME_BEGINS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_NAME_GOES_ON: Final = _NAME_BEGINS | frozenset("0123456789")
+_NAMES_IN_SUM: Final = r"\$\{([A-Za-z_]\w*)\}|\$?\b([A-Za-z_]\w*)"
 _SHELL: Final = frozenset("|&;<>()`")
 _SPECIAL: Final = frozenset("0123456789?!#@*-$'\"({[")
 _ESCAPED_IN_QUOTES: Final = frozenset('$`"\\')
@@ -77,7 +76,7 @@ def parse(check: str) -> Command | None:
 
     Runs of blanks become one before anything else, inside quotes too: NHC splits the line before it evaluates it.
     """
-    text = " ".join(_BLANKS.split(check.strip(" \t\n")))
+    text = " ".join(filter(None, check.translate(_BLANKS).split(" ")))
     try:
         words = _words(text)
     except _NotPlain:
@@ -108,11 +107,17 @@ def expand(word: Word, lookup: Lookup) -> list[str] | None:
             done[-1] += value
             seen = seen or bool(value)
             continue
-        pieces = _BLANKS.split(value)
+        pieces = _pieces(value)
         done[-1] += pieces[0]
         done += pieces[1:]
     kept = [each for each in done if each]
     return kept or ([""] if seen else [])
+
+
+def _pieces(value: str) -> list[str]:
+    """Split at runs of blanks; those at the ends have an empty piece outside."""
+    first, *rest = value.translate(_BLANKS).split(" ")
+    return [first, *filter(None, rest[:-1]), *rest[-1:]]
 
 
 def joined(word: Word, lookup: Lookup) -> str | None:
@@ -128,7 +133,13 @@ def names(command: Command) -> Iterator[str]:
             if part.kind is Kind.VARIABLE:
                 yield part.value
             elif part.kind is Kind.SUM:
-                yield from _NAME.findall(part.value)
+                yield from _names_in(part.value)
+
+
+def _names_in(text: str) -> list[str]:
+    import re  # noqa: PLC0415 - few lines calculate
+
+    return re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text)
 
 
 def _value(part: Part, lookup: Lookup) -> str | None:
@@ -138,7 +149,9 @@ def _value(part: Part, lookup: Lookup) -> str | None:
         case Kind.VARIABLE:
             return lookup(part.value) or ""
         case Kind.SUM:
-            value = arithmetic.evaluate(_NAMES_IN_SUM.sub(lambda found: _number(lookup, found), part.value))
+            import re  # noqa: PLC0415 - few lines calculate
+
+            value = arithmetic.evaluate(re.sub(_NAMES_IN_SUM, lambda found: _number(lookup, found), part.value))
             return None if value is None else str(value)
 
 
@@ -152,13 +165,21 @@ def _literal(word: Word) -> str | None:
     return word[0].value if len(word) == 1 and word[0].kind is Kind.TEXT and not word[0].quoted else None
 
 
+def _name(text: str) -> str:
+    """Give the variable's name that a text begins with; nothing if it begins with none."""
+    if text[:1] not in _NAME_BEGINS:
+        return ""
+    end = next((at for at, character in enumerate(text) if character not in _NAME_GOES_ON), len(text))
+    return text[:end]
+
+
 def _assignment(word: Word) -> tuple[str, Word] | None:
     first = word[0]
-    found = _ASSIGNED.match(first.value) if first.kind is Kind.TEXT and not first.quoted else None
-    if found is None:
+    name = _name(first.value) if first.kind is Kind.TEXT and not first.quoted else ""
+    if not name or not first.value.startswith("=", len(name)):
         return None
-    rest = first.value[found.end() :]
-    return found[1], (*((Part(Kind.TEXT, rest, quoted=False),) if rest else ()), *word[1:])
+    rest = first.value[len(name) + 1 :]
+    return name, (*((Part(Kind.TEXT, rest, quoted=False),) if rest else ()), *word[1:])
 
 
 def _exported(words: list[Word]) -> Command | None:
@@ -168,7 +189,7 @@ def _exported(words: list[Word]) -> Command | None:
         if (assigned := _assignment(word)) is not None:
             assignments.append(assigned)
             exports.append(assigned[0])
-        elif (name := _literal(word)) is not None and _NAME.fullmatch(name):
+        elif (name := _literal(word)) is not None and name and _name(name) == name:
             exports.append(name)
         else:
             return None
@@ -263,9 +284,11 @@ class _Reader:
         rest = self._text[self._at + 1 :]
         if rest.startswith("(("):
             return self._sum(quoted=quoted)
-        if found := _BRACED.match(rest) or _NAME.match(rest):
-            self._at += 1 + found.end()
-            return Part(Kind.VARIABLE, found[1] if found.lastindex else found[0], quoted=quoted)
+        braces = rest[:1] == "{"
+        name = _name(rest[braces:])
+        if name and (not braces or rest.startswith("}", 1 + len(name))):
+            self._at += 1 + len(name) + 2 * braces
+            return Part(Kind.VARIABLE, name, quoted=quoted)
         if rest[:1] in _SPECIAL and not (quoted and rest[:1] in {'"', "'"}) and rest:
             raise _NotPlain
         self._at += 1

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 from refloat_checks.nhc import units
 from refloat_checks.nhc.arithmetic import evaluate
 from refloat_checks.nhc.native import Aborted
@@ -15,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-_SCALED: Final = re.compile(r".*[mgtpe]b?", re.IGNORECASE | re.DOTALL)
-_SCALED_COUNT: Final = re.compile(r".*[kmgtpe]", re.IGNORECASE | re.DOTALL)
+_SCALED: Final = "mgtpe"
+_SCALED_COUNT: Final = "kmgtpe"
 
 
 def size_kb(text: str, *, strict: bool) -> int | None:
@@ -32,15 +30,17 @@ def count(text: str, *, strict: bool) -> int | None:
     return _amount(text, units.parse_count, _SCALED_COUNT, strict=strict)
 
 
-def _amount(text: str, parse: Callable[[str], int], scaled: re.Pattern[str], *, strict: bool) -> int | None:
+def _amount(text: str, parse: Callable[[str], int], scaled: str, *, strict: bool) -> int | None:
     try:
         return parse(text)
     except BadUnit:
         if not strict:
             raise
-        if scaled.fullmatch(text):
+        is_size = parse is units.parse_size
+        scale = text[:-1] if is_size and text[-1:] in {"b", "B"} else text
+        if scale and scale[-1].lower() in scaled:
             raise Aborted from None
-        return evaluate(text.removesuffix("b").removesuffix("B") if parse is units.parse_size else text)
+        return evaluate(text.removesuffix("b").removesuffix("B") if is_size else text)
 
 
 def whole(text: str, what: str, *, strict: bool) -> int | None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -9,8 +10,11 @@ from refloat_checks import facts, offline
 from refloat_checks.nhc import plan
 from refloat_checks.nhc.checks import cmd
 from refloat_checks.nhc.driver import Deaf, Options, Pass
+from refloat_checks.nhc.engine import NeedsLoop
 from refloat_checks.nhc.findings import PassResult
 from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, Shell, failed, passed, unknown
+from refloat_checks.nhc.straight import Straight, drive
+from refloat_checks.nhc.straight_facts import StraightFacts
 from refloat_checks.probes import ProbePool
 from refloat_checks.proc import Roots
 from refloat_contract.words import Status
@@ -41,7 +45,12 @@ async def shows(words: Sequence[str], run: NhcRun) -> NhcOutcome:
 
 
 async def hangs(words: Sequence[str], run: NhcRun) -> NhcOutcome:
-    await asyncio.Event().wait()
+    waker, never = os.pipe()
+    try:
+        await run.engine.ends(waker, 60)
+    finally:
+        os.close(waker)
+        os.close(never)
     raise AssertionError
 
 
@@ -60,8 +69,19 @@ NATIVES = {
 COMMANDS = {each.name: each for each in cmd.CHECKS}
 
 
-@pytest.fixture
-async def run_pass(tmp_path: Path) -> AsyncIterator[RunPass]:
+def straight_as_far_as_it_goes(looking: Pass, engine: Straight) -> PassResult | None:
+    straight_facts = StraightFacts(engine)
+    looking.look_with(straight_facts, engine)
+    try:
+        return drive(looking.run())
+    except NeedsLoop:
+        return None
+    finally:
+        straight_facts.close()
+
+
+@pytest.fixture(params=["loop", "straight"])
+async def run_pass(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RunPass]:
     pool = ProbePool()
     source = facts.source(Roots(), pool)
 
@@ -73,7 +93,11 @@ async def run_pass(tmp_path: Path) -> AsyncIterator[RunPass]:
         root = options.pop("root", None)
         looked_at = source() if root is None else offline.source(Path(str(root)), pool)()
         made = Options(**options)  # type: ignore[arg-type]
-        return await Pass(planned, looked_at, natives.get, tuple(natives), made, listener or Heard()).run()
+        looking = Pass(planned, looked_at, natives.get, tuple(natives), made, listener or Heard())
+        if request.param == "loop" or root is not None:
+            return await looking.run()
+        done = await asyncio.to_thread(straight_as_far_as_it_goes, looking, Straight())
+        return done or await looking.go_on(looked_at)
 
     SEEN.clear()
     yield run
@@ -218,11 +242,12 @@ async def test_unknown_in_a_shell_line_stays_unknown(run_pass: RunPass) -> None:
 async def test_bash_is_not_started_for_a_file_that_needs_none(
     run_pass: RunPass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*args: object) -> None:
+    def refuse(*args: object, **keywords: object) -> None:
         raise AssertionError("bash was started")
 
     # The standard library's: nothing may be executed.
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    monkeypatch.setattr(os, "posix_spawn", refuse)
     result = await run_pass("* || A=$((2*HW_CORES))\n* || check_good $A\n* || true\n")
 
     assert result.verdict.is_good
