@@ -40,6 +40,8 @@ from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
+from refloat_checks.silent_servers import SilentServers
+from refloat_checks.wakes import KernelLog, Wake
 from refloat_contract.errors import RefloatError, Transient
 from refloat_contract.messages import Runs
 from refloat_contract.reasons import short_boot
@@ -77,7 +79,8 @@ class Machine:
 def real_machine(settings: AgentSettings) -> Machine:
     """The adapters for this very machine."""
     roots = proc.Roots()
-    processes, probes = ProcProcesses(roots.proc), ProbePool()
+    processes = ProcProcesses(roots.proc)
+    probes = ProbePool(servers=SilentServers(lambda: proc.read_mounts(roots)))
     return Machine(
         clock=SystemClock(),
         mounts=NodeMounts(settings.storage, roots, probes, HolderSearch(roots)),
@@ -112,7 +115,7 @@ class Agent:
         self.checklist = Checklist(settings, self.machine.clock, source, read_settings)
         self.health = NodeHealth(self.checklist.runner, self.machine.clock, self._wake)
         self.watch = Watch(self.health.look_now, roots=self.machine.roots)
-        self.watch.aim(self.checklist.wakes())
+        self.watch.aim(self._wakes())
         self.spool = Spool(settings.state_dir / "events.jsonl")
         self.bus: Bus | NoBus = self._bus()
         self.health.idle = self._idle()
@@ -135,12 +138,19 @@ class Agent:
         cycle = self.loop.state.cycle if self.loop is not None else None
         return cycle.phase if cycle is not None else Phase.IN_SERVICE
 
+    def _wakes(self) -> dict[str, tuple[Wake, ...]]:
+        """What wakes which check; the kernel's word on servers wakes none, and is read on all the same."""
+        servers = self.probes.servers
+        if servers is None:
+            return self.checklist.wakes()
+        return {**self.checklist.wakes(), "": (KernelLog(str(servers.log.path), servers.log),)}
+
     def _swap(self, runner: Runner) -> None:
         self.policy = replace(self.policy, remedies=self.checklist.settings.remedies())
         if self.loop is not None:
             self.loop.policy = self.policy
         self.health.swap(runner)
-        self.watch.aim(self.checklist.wakes())
+        self.watch.aim(self._wakes())
 
     def _bus(self) -> Bus | NoBus:
         settings = self.settings

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from refloat_checks.helper import Helper
 from refloat_checks.probed import Attributes, Examination, FileStat, Unanswered, Usage
+
+if TYPE_CHECKING:
+    from refloat_checks.silent_servers import SilentServers  # what follows the kernel log is for the agent alone
 
 WORKER: Final = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_name("probe_worker.py")))
 DEADLINE_S: Final = 300.0  # a backstop: a check's own deadline cancels its probe long before
@@ -74,7 +77,9 @@ class ProbePool:
         patience_s: float = 0.25,
         root: Path = Path("/"),
         argv: Sequence[str] = WORKER,
+        servers: "SilentServers | None" = None,
     ) -> None:
+        self.servers = servers
         self._argv = tuple(argv)
         self._root = str(root)
         self._most = helpers
@@ -167,6 +172,9 @@ class ProbePool:
         self._all.clear()
 
     async def _ask(self, look: str, key: str, deadline_s: float, *arguments: object) -> Any:
+        if self.servers is not None and (refusal := self.servers.refusal(key)) is not None:
+            why, for_s = refusal
+            raise Unanswered(f"{key} was {why}", for_s)
         lane = self._lanes.setdefault(key, _Lane())
         left_s = (1 - _LAST_WORD) * (ASKED_UNTIL.get() - asyncio.get_running_loop().time())
         deadline_s = min(deadline_s, max(0.0, left_s))
@@ -177,6 +185,8 @@ class ProbePool:
             if lane.silent_since_s is None:
                 raise Unanswered(f"{key} was not probed: no probe helper was free for {deadline_s:.3g} s") from error
             raise Unanswered(f"{key} has not answered for {lane.silence_s():.3g} s", lane.silence_s()) from error
+        if self.servers is not None:
+            self.servers.answered(key)
         if "errno" in said:
             raise OSError(said["errno"], said["error"])
         return said["value"]
