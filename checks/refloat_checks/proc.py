@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from refloat_contract.records import record
@@ -192,8 +191,11 @@ def read_processes(roots: Roots) -> tuple[Process, ...]:
         for name in os.listdir(table):  # noqa: PTH208 - of an open directory
             if name.isdigit():
                 # The process ended between the listing and the reading.
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    found.append(_read_process(table, name))
+                try:
+                    process = _read_process(table, name)
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                found.append(process)
         return tuple(found)
     finally:
         os.close(table)

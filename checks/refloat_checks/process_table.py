@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from refloat_checks.proc import Roots, read_text
@@ -59,10 +58,12 @@ def read_uses(roots: Roots, ram_kb: int) -> tuple[ProcessUse, ...]:
     try:
         found = []
         for title in TitleReader(roots).read():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            try:
                 stat = _read_at(table, f"{title.pid}/stat", _STAT_BYTES).decode(errors="surrogateescape")
                 uid = _read_uid(table, str(title.pid))
-                found.append(parse_use(title, stat, uid, uptime_s=uptime_s, ram_kb=ram_kb))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+            found.append(parse_use(title, stat, uid, uptime_s=uptime_s, ram_kb=ram_kb))
         return tuple(found)
     finally:
         os.close(table)
@@ -113,10 +114,13 @@ def read_identities(roots: Roots, pids: Iterable[int]) -> dict[int, Identity]:
     try:
         found = {}
         for pid in pids:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            try:
                 stat = _read_at(table, f"{pid}/stat", _STAT_BYTES)
-                started = int(stat[stat.rindex(b")") + 2 :].split()[19])
-                found[pid] = Identity(_read_uid(table, str(pid)), started)
+                uid = _read_uid(table, str(pid))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+            started = int(stat[stat.rindex(b")") + 2 :].split()[19])
+            found[pid] = Identity(uid, started)
         return found
     finally:
         os.close(table)

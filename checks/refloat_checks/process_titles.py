@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import resource
 
 from refloat_checks.proc import Roots
 from refloat_contract.records import record
@@ -52,6 +51,8 @@ class _Kept:
 
 def most_kept() -> int:
     """How many descriptors may stay open here, so that enough are left for all else."""
+    import resource  # noqa: PLC0415 - for whoever keeps them
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft // _SHARE if soft != resource.RLIM_INFINITY else 1 << 16
 

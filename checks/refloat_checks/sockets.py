@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import struct
+from _socket import AF_INET, AF_INET6, inet_ntop
 
 from refloat_checks import socket_diag
 from refloat_checks.proc import Roots, read_text
@@ -87,9 +86,9 @@ def address(text: str) -> str:
     """Spell an address of these tables: words of 32 bits in the machine's order, and a port, all in hexadecimal."""
     host, _, port = text.partition(":")
     words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
-    family = socket.AF_INET if len(host) == _V4_DIGITS else socket.AF_INET6
+    family = AF_INET if len(host) == _V4_DIGITS else AF_INET6
     number = int(port, 16)
-    return f"{socket.inet_ntop(family, struct.pack(f'={len(words)}I', *words))}:{number or '*'}"
+    return f"{inet_ntop(family, struct.pack(f'={len(words)}I', *words))}:{number or '*'}"
 
 
 def parse_unix(text: str) -> list[Socket]:
@@ -110,9 +109,11 @@ def read_sockets(roots: Roots, proto: str) -> tuple[Socket, ...]:
     """Read the sockets of a protocol; a kernel without its version 6 has no table for it."""
     found: list[Socket] = []
     for table in TABLES[proto]:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             text = read_text(roots.proc / "net" / table)
-            found += parse_unix(text) if proto == "unix" else parse_inet(text, proto, is_v6=table.endswith("6"))
+        except FileNotFoundError:
+            continue
+        found += parse_unix(text) if proto == "unix" else parse_inet(text, proto, is_v6=table.endswith("6"))
     return tuple(found)
 
 
@@ -135,12 +136,17 @@ def read_holders(roots: Roots, pids: Iterable[int], inodes: Collection[int]) -> 
 
 def _held(place: Path, wanted: dict[str, int]) -> set[int]:
     found: set[int] = set()
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for entry in os.scandir(place):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                inode = wanted.get(os.readlink(entry.path))  # noqa: PTH115 - of thousands
-                if inode is not None:
-                    found.add(inode)
+    try:
+        entries = os.listdir(place)  # noqa: PTH208 - of thousands
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return found
+    for entry in entries:
+        try:
+            inode = wanted.get(os.readlink(f"{place}/{entry}"))  # noqa: PTH115 - the same
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # closed meanwhile
+        if inode is not None:
+            found.add(inode)
     return found
 
 

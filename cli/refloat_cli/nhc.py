@@ -8,7 +8,7 @@ The work is done in a child; the parent only waits. Whatever hangs, and be it in
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import os
 import select
 import signal
@@ -32,6 +32,7 @@ _SIGNALS: Final = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 def main() -> NoReturn:
     """Run the command."""
+    gc.disable()  # what ends in a moment leaves no garbage that matters
     from refloat_cli import nhc_options
 
     try:
@@ -102,8 +103,10 @@ def _ignore(_: int, __: object) -> None:
 
 
 def _pass_on(handle: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    try:
         signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return  # it has just ended
 
 
 def _work(work: Callable[[], int]) -> NoReturn:

@@ -13,7 +13,7 @@ from refloat_checks.nhc import variables
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_contract.errors import Transient
 from refloat_contract.records import record
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

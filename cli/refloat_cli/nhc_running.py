@@ -15,7 +15,7 @@ from refloat_cli import nhc_agent
 from refloat_cli.nhc_options import Asked
 from refloat_cli.nhc_output import Output
 from refloat_contract.errors import Misconfigured, RefloatError
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

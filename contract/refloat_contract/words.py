@@ -3,6 +3,8 @@
 
 from enum import StrEnum
 
+from refloat_contract.status import Status as Status  # noqa: PLC0414 - it is one of them
+
 
 class Phase(StrEnum):
     """Where a node's cycle is. A node without a cycle is IN_SERVICE."""
@@ -18,14 +20,6 @@ class Phase(StrEnum):
     CHECKING = "CHECKING"
     RESUMING = "RESUMING"
     HELD = "HELD"
-
-
-class Status(StrEnum):
-    """What one look at one check found. UNKNOWN never drains a node and never clears a drain."""
-
-    OK = "OK"
-    FAILED = "FAILED"
-    UNKNOWN = "UNKNOWN"
 
 
 class Verdict(StrEnum):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _WORD: Final = r"[ \t\n]*(?:([0-9][0-9a-zA-Z@_#]*)|([A-Za-z_][A-Za-z0-9_]*)|([-+*/%()]))"
 _PLAIN_DIGITS: Final = 18  # so many fit into 64 bits
+_OCTAL: Final = frozenset("01234567")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _DECIMAL: Final = 10
 _BASES: Final = range(2, len(_DIGITS) + 1)
@@ -33,6 +34,8 @@ def evaluate(text: str) -> int | None:
     """
     if is_plain(text):
         return int(text)
+    if text[:1] == "0" and len(text) <= _PLAIN_DIGITS and _OCTAL.issuperset(text):
+        return int(text, 8)
     tokens = _tokens(text)
     if tokens is None:
         return None

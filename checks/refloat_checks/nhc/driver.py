@@ -14,7 +14,7 @@ from refloat_checks.nhc.plan import BUILTINS, Plan, Step
 from refloat_checks.nhc.variables import PATH, SETTINGS
 from refloat_contract.errors import RefloatError, Refused, Transient
 from refloat_contract.records import record
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from refloat_contract.records import record
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

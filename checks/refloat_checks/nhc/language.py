@@ -294,10 +294,25 @@ class _Text:
         return ends
 
     def _where(self, node: Node, test: Callable[[Node, int], bool]) -> int:
+        if node is Place.START:
+            return 1
+        if node is Place.END:
+            return 1 << len(self._text)
+        if isinstance(node, Chars) and not node.negated and len(node.spans) == 1:
+            low, high = node.spans[0]
+            if low == high:
+                return self._of_character(low)
         if node not in self._masks:
             places = range(len(self._text) + 1)
             self._masks[node] = sum(1 << place for place in places if test(node, place))
         return self._masks[node]
+
+    def _of_character(self, character: str) -> int:
+        found, at = 0, self._text.find(character)
+        while at >= 0:
+            found |= 1 << at
+            at = self._text.find(character, at + 1)
+        return found
 
     def _is_char(self, node: Node, place: int) -> bool:
         return isinstance(node, Chars) and place < len(self._text) and node.has(self._text[place])

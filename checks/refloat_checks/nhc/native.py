@@ -11,7 +11,7 @@ from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.units import BadUnit
 from refloat_contract.errors import RefloatError
 from refloat_contract.records import record, replace
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:

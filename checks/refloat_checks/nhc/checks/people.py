@@ -17,7 +17,7 @@ from refloat_checks.nhc.match import matches
 from refloat_checks.nhc.native import PASSED, Kill, NativeCheck, NhcOutcome, NhcRun, failed, otherwise
 from refloat_checks.process_table import ProcessUse
 from refloat_contract.records import record, replace
-from refloat_contract.words import Status
+from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
