@@ -3,7 +3,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -15,9 +15,10 @@ from refloat_checks.kernel_rules import Rule
 _OF_PROGRAM: Final = re.compile(r".{0,15}\[\d+\]: ", re.DOTALL)
 # Faults of one rule that are told apart: names in a log must not fill the memory.
 _MOST_SUBJECTS: Final = 64
+_OTHERS: Final = "others"
 
 
-Line = tuple[str, float, Iterable[Rule]]
+Line = tuple[str, float, Sequence[Rule]]
 """A line of the kernel, when it was logged (seconds of this boot), and the rules that it may be about."""
 
 
@@ -61,31 +62,40 @@ def fold(faults: Faults, lines: Iterable[Line]) -> Faults:
     """The faults with some more lines, in their order; the same object if none of them changes anything."""
     folded: dict[Key, Fault | _Tally] = dict(faults)
     changed = False
+    known: Sequence[Rule] = ()
+    patterns: list[tuple[Rule, re.Pattern[str], re.Pattern[str] | None]] = []
     for text, at_s, rules in lines:
         if "]: " in text and _OF_PROGRAM.match(text):
             continue
-        for rule in rules:
-            if found := compiled(rule.pattern).search(text):
-                _tally(folded, rule, _subject(found)).add(text, at_s)
+        if rules is not known:
+            # A storm's lines come with the same rules.
+            known, patterns = rules, [(each, compiled(each.pattern), _good(each)) for each in rules]
+        for rule, bad, good in patterns:
+            if found := bad.search(text):
+                _tally(folded, (rule.id, _subject(found)), rule).add(text, at_s)
                 changed = True
-            elif rule.good is not None and (found := compiled(rule.good).search(text)):
+            elif good is not None and (found := good.search(text)):
                 changed |= folded.pop((rule.id, _subject(found)), None) is not None
     if not changed:
         return faults
     return MappingProxyType({key: each.fault() if isinstance(each, _Tally) else each for key, each in folded.items()})
 
 
+def _good(rule: Rule) -> re.Pattern[str] | None:
+    return None if rule.good is None else compiled(rule.good)
+
+
 def _subject(found: re.Match[str]) -> str:
     return (found["of"] or "") if "of" in found.re.groupindex else ""
 
 
-def _tally(folded: dict[Key, Fault | _Tally], rule: Rule, subject: str) -> _Tally:
-    key = (rule.id, subject)
-    if key not in folded and sum(known == rule.id for known, _ in folded) >= _MOST_SUBJECTS:
-        key = (rule.id, "others")
-    tally = folded.get(key)
-    if not isinstance(tally, _Tally):
-        tally = folded[key] = _Tally(rule, tally)
+def _tally(folded: dict[Key, Fault | _Tally], key: Key, rule: Rule) -> _Tally:
+    known = folded.get(key)
+    if isinstance(known, _Tally):
+        return known
+    if known is None and sum(each == rule.id for each, _ in folded) >= _MOST_SUBJECTS and key[1] != _OTHERS:
+        return _tally(folded, (rule.id, _OTHERS), rule)
+    tally = folded[key] = _Tally(rule, known)
     return tally
 
 

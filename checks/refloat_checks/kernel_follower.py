@@ -15,13 +15,14 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from refloat_checks.kernel_faults import NOTHING, Faults, fold
-from refloat_checks.kernel_lines import is_from_kernel, logged_at_s, message, number
+from refloat_checks.kernel_lines import is_from_kernel, logged_at_s, message, number, written
 from refloat_checks.kernel_rules import Rule
 
 # The longest record that the kernel makes (PRINTKRB_RECORD_MAX and its prefix) is shorter.
 _RECORD_BYTES: Final = 8192
 BATCH: Final = 2000
 """So many records at once: with a rest of 50 ms behind them, more than a kernel gone mad logs."""
+_DIGITS: Final = b"0123456789"
 Needles = Mapping[bytes, tuple[Rule, ...]]
 
 
@@ -29,25 +30,33 @@ def by_needle(rules: Iterable[Rule]) -> Needles:
     """The rules by the text that their lines must contain: most are told apart from most lines by that alone."""
     found: dict[bytes, tuple[Rule, ...]] = {}
     for rule in rules:
-        needle = rule.contains.encode()
+        needle = written(rule.contains)
         found[needle] = (*found.get(needle, ()), rule)
     return found
 
 
-def suspects(records: Sequence[bytes], needles: Needles) -> Iterator[tuple[bytes, Sequence[Rule]]]:
+def suspects(records: Sequence[bytes], needles: Needles) -> list[tuple[bytes, Sequence[Rule]]]:
     """The records of the kernel that a rule may be about, with those rules."""
-    # Of all records at once: most texts are in none of them.
-    block = b"\n".join(records)
-    near = [(needle, rules) for needle, rules in needles.items() if needle in block]
+    near = _near(records, needles)
+    if not near:
+        return []
     if len(near) == 1:
         # As in most storms.
         needle, rules = near[0]
-        yield from ((record, rules) for record in records if needle in record and is_from_kernel(record))
-        return
-    for record in records if near else ():
-        rules = tuple(rule for needle, those in near if needle in record for rule in those)
-        if rules and is_from_kernel(record):
-            yield record, rules
+        return [(record, rules) for record in records if needle in record and is_from_kernel(record)]
+    return [
+        (record, those)
+        for record in records
+        if is_from_kernel(record)
+        and (those := tuple(rule for needle, rules in near if needle in record for rule in rules))
+    ]
+
+
+def _near(records: Sequence[bytes], needles: Needles) -> list[tuple[bytes, tuple[Rule, ...]]]:
+    """The needles that are in any of these records, and perhaps some that are not."""
+    # Of all records at once, and but once of those that differ in digits only, as most lines of a storm do.
+    kinds = b"\n".join(set(b"\n".join(records).translate(None, _DIGITS).split(b"\n")))
+    return [(needle, rules) for needle, rules in needles.items() if needle.translate(None, _DIGITS) in kinds]
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -126,10 +135,9 @@ class Follower:
 def _read(file: int) -> list[bytes]:
     """Read the next records, up to a batch."""
     records: list[bytes] = []
-    read, add = os.read, records.append
     while len(records) < BATCH:
         try:
-            record = read(file, _RECORD_BYTES)
+            record = os.read(file, _RECORD_BYTES)
         except BlockingIOError:
             break
         except OSError as error:
@@ -141,7 +149,7 @@ def _read(file: int) -> list[bytes]:
             if not records:
                 raise OSError(errno.ENODATA, "the log has ended")
             break
-        add(record)
+        records.append(record)
     return records
 
 

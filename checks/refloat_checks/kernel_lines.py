@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-f]{2})")
+_BACKSLASH: Final = 0x5C
 # The kernel's own limit of a record (LOG_LINE_MAX); it bounds what a bad pattern costs, too.
 _MOST: Final = 1024
 
@@ -44,7 +45,15 @@ def message(record: bytes) -> str:
     text = record[begin : record.find(b"\n", begin)]
     if b"\\x" in text:
         text = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
-    return text.decode(errors="replace")[:_MOST]
+    return text.decode("utf-8", "replace")[:_MOST]
+
+
+def written(text: str) -> bytes:
+    """A text as it stands in a record: with the kernel's escapes."""
+    plain = range(0x20, 0x7F)
+    return b"".join(
+        bytes([each]) if each in plain and each != _BACKSLASH else b"\\x%02x" % each for each in text.encode()
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -112,6 +112,19 @@ def test_a_record_is_parsed_with_its_escapes() -> None:
     assert not is_from_kernel(record)
 
 
+def test_a_rule_finds_what_the_kernel_escapes() -> None:
+    rule = Rule(id="a", contains="café \\7", pattern=r"^the café \\7$", meaning="m")
+
+    (fault,) = folded(rb"3,7,2500000,-;the caf\xc3\xa9 \x5c7" + b"\n", rules=[rule]).values()
+    assert fault.line == "the café \\7"
+
+
+def test_what_many_rules_know_is_found_among_what_none_does() -> None:
+    faults = folded(raw(LINES["xid-bus"]), raw("usb 1-1: new device"), raw(LINES["fs-journal"]), raw(LINES["fs-ext4"]))
+
+    assert [rule for rule, _ in faults] == ["xid-bus", "fs-journal", "fs-ext4"]
+
+
 @pytest.mark.parametrize("record", [b"", b"hello", b"3,x,5,-;hello"])
 def test_what_is_no_record_is_an_error_of_the_file(record: bytes) -> None:
     with pytest.raises(OSError, match="not a record"):
