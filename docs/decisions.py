@@ -69,8 +69,8 @@ def page() -> str:
         "# What the agent decides\n\n"
         "Computed by the agent's own `decide`: the recipe is `reboot`, the node is empty (but where Slurm shows "
         "MIXED), Slurm has just been read, there is no coordinator, and the goal of the phase is not met yet. `(…)` is "
-        "a change of phase, the rest is what is done at once. A cell that says `waits` does nothing and looks again; `ends` "
-        "gives up the cycle, brings up what it had taken down, and leaves Slurm as it is.\n\n"
+        "a change of phase, the rest is what is done at once. A cell that says `waits` does nothing and looks again; "
+        "`ends` gives up the cycle, brings up what it had taken down, and leaves Slurm as it is.\n\n"
         "A row is what the node's reason is, a column what its state is. Columns that say the same stand together.\n"
     )
     parts = [intro]

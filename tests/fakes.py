@@ -96,6 +96,10 @@ class World:
     released: set[str] = field(default_factory=set)
     reports: list[NodeReport] = field(default_factory=list)
 
+    def slurm(self) -> "FakeSlurm":
+        """The node in Slurm, as the agent is given it."""
+        return FakeSlurm(self)
+
     @property
     def boot_id(self) -> str:
         return f"{self.boot:08x}-0000-4000-8000-000000000000" + (f".{self.soft}" if self.soft else "")

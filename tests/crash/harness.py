@@ -74,7 +74,7 @@ POLICY = Policy(
 
 async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) -> Loop:
     effects = Effects(
-        slurm=fakes.FakeSlurm(world),
+        slurm=world.slurm(),
         mounts=fakes.FakeMounts(world),
         services=fakes.FakeServices(world),
         power=fakes.FakePower(world),
