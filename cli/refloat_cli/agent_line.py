@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+
+# socket itself loads selectors, enums and arrays.
+from _socket import AF_UNIX, SOCK_STREAM
+from _socket import socket as open_socket
+
+from refloat_service import quick_json
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final
 
 SOCKET: Final = "/run/refloat/agent.sock"
@@ -21,21 +26,23 @@ def path() -> str:
     return os.environ.get(_VARIABLE, SOCKET)
 
 
-def ask(command: str, arguments: dict[str, Any], deadline_s: float) -> dict[str, Any] | None:
+def ask(command: str, arguments: Mapping[str, str | float | None], deadline_s: float) -> dict[str, Any] | None:
     """What the agent says; None where none answers, or it does not know such a question."""
-    question = {"command": command, "arguments": arguments}
+    question = f'{{"command": "{command}", "arguments": {quick_json.flat(arguments)}}}\n'
+    line = open_socket(AF_UNIX, SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(deadline_s)
-            line.connect(path())
-            line.sendall(json.dumps(question).encode() + b"\n")
-            blocks = []
-            while block := line.recv(_BLOCK_BYTES):
-                blocks.append(block)
-                if block.endswith(b"\n"):
-                    break
-        said = json.loads(b"".join(blocks))
+        line.settimeout(deadline_s)
+        line.connect(path())
+        line.sendall(question.encode())
+        blocks = []
+        while block := line.recv(_BLOCK_BYTES):
+            blocks.append(block)
+            if block.endswith(b"\n"):
+                break
+        said = quick_json.loads(b"".join(blocks))
     except (OSError, ValueError):
         return None
+    finally:
+        line.close()
     result = said.get("result") if isinstance(said, dict) else None
     return result if isinstance(result, dict) else None

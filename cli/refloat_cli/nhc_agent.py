@@ -17,7 +17,7 @@ from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket as Socket  # noqa: N812 - the class
     from collections.abc import Mapping
     from typing import Final
 
@@ -61,23 +61,27 @@ def is_there(path: str = SOCKET) -> bool:
 
 def ask(*, fresh: bool, deadline_s: float, path: str = SOCKET) -> Answer:
     """Ask the agent. Raises Transient where it gives no answer that can be understood."""
-    import json  # noqa: PLC0415 - without an agent neither is needed
-    import socket  # noqa: PLC0415 - the same
+    from _socket import AF_UNIX, SOCK_STREAM  # noqa: PLC0415 - without an agent none of them is needed
+    from _socket import socket as open_socket  # noqa: PLC0415 - socket itself loads selectors, enums and arrays
 
-    question = {"command": "nhc", "arguments": {"fresh": fresh}}
+    from refloat_service import quick_json  # noqa: PLC0415 - the same
+
+    question = f'{{"command": "nhc", "arguments": {quick_json.flat({"fresh": fresh})}}}\n'
+    line = open_socket(AF_UNIX, SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(deadline_s)
-            line.connect(path)
-            line.sendall(json.dumps(question).encode() + b"\n")
-            said = json.loads(_line(line, time.monotonic() + deadline_s))["result"]
-            found = tuple(LineFinding.from_dict(each) for each in said["findings"])
-            return Answer(said["acts"], said["conf"], found, said["variables"])
+        line.settimeout(deadline_s)
+        line.connect(path)
+        line.sendall(question.encode())
+        said = quick_json.loads(_line(line, time.monotonic() + deadline_s))["result"]
+        found = tuple(LineFinding.from_dict(each) for each in said["findings"])
+        return Answer(said["acts"], said["conf"], found, said["variables"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Transient(f"{path}: {error}") from error
+    finally:
+        line.close()
 
 
-def _line(connection: socket.socket, until_s: float) -> bytes:
+def _line(connection: Socket, until_s: float) -> bytes:
     blocks = []
     while block := connection.recv(_BLOCK_BYTES):
         blocks.append(block)

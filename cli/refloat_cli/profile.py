@@ -6,7 +6,6 @@ It runs before every job. Whatever is not this very question is left to the whol
 
 from __future__ import annotations
 
-import json
 import sys
 
 from refloat_cli import agent_line
@@ -52,6 +51,8 @@ def tell(answer: Mapping[str, Any], profile: str, *, as_json: bool) -> int:
     """Print it, and give the exit status: what only warns is printed, and nothing else."""
     bad = answer["bad"]
     if as_json:
+        import json  # noqa: PLC0415 - slow, and seldom asked for
+
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
     else:
         for each in bad:
