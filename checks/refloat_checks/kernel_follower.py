@@ -154,13 +154,12 @@ def _read(file: int) -> list[bytes]:
 
 
 # Whoever has a check, or its wake-up, has its follower: with the last of them it goes.
-_followers: Final[WeakValueDictionary[tuple[Path, str], Follower]] = WeakValueDictionary()
+_followers: Final[WeakValueDictionary[tuple[Path, tuple[Rule, ...]], Follower]] = WeakValueDictionary()
 
 
 def follower(path: Path, rules: tuple[Rule, ...]) -> Follower:
     """Give the follower of this log by these rules: the same one for all who ask."""
-    key = (path, "\n".join(rule.model_dump_json() for rule in rules))
-    found = _followers.get(key)
+    found = _followers.get((path, rules))
     if found is None:
-        found = _followers[key] = Follower(path, by_needle(rules))
+        found = _followers[path, rules] = Follower(path, by_needle(rules))
     return found

@@ -75,7 +75,8 @@ class KernelLogLimits(Limits):
 
 
 def _as_asked(rule: Rule, severities: Mapping[str, Severity]) -> Rule:
-    return rule.model_copy(update={"severity": severities.get(rule.id, rule.severity)})
+    asked = severities.get(rule.id, rule.severity)
+    return rule if asked is rule.severity else rule.model_copy(update={"severity": asked})
 
 
 def judge(faults: Faults, now_s: float, limits: KernelLogLimits, name: str, lost: int = 0) -> Finding:
