@@ -42,7 +42,7 @@ from refloat_checks.probes import ProbePool
 from refloat_checks.runner import Runner
 from refloat_checks.silent_servers import SilentServers
 from refloat_checks.wakes import KernelLog, Wake
-from refloat_contract.errors import RefloatError, Transient
+from refloat_contract.errors import Misconfigured, RefloatError, Transient
 from refloat_contract.messages import Runs
 from refloat_contract.reasons import short_boot
 from refloat_contract.words import Phase, Verdict
@@ -58,6 +58,7 @@ _STUCK_S: Final = 120.0
 """A loop that has not gone round for so long no longer makes progress: the watchdog may restart us."""
 
 
+_TURN_S: Final = 1.0
 _POWER_DEADLINE_S: Final = 60.0
 """A command that only asks for a reboot and does not come back must not keep the next rung of the ladder waiting."""
 
@@ -124,6 +125,8 @@ class Agent:
         self.decision: Decision | None = None
         self.seen: Observation | None = None
         self.policy = settings.policy()
+        self.barred = ""
+        """Why this agent does not act, though it may: another program is at work on the node."""
         self.runs: Runs | None = None
         self._pace = pace
         self._usage = Usage(self.machine.clock.boottime_s)
@@ -181,11 +184,33 @@ class Agent:
             async with contextlib.AsyncExitStack() as stack:
                 await asyncio.to_thread(stack.enter_context, alone(self.settings.socket.with_suffix(".lock")))
                 async with asyncio.TaskGroup() as tasks:
+                    if self.settings.mode == "act" and not await self._has_turn(stack):
+                        tasks.create_task(self._await_turn(stack), name="turn")
                     await self._start(tasks)
         finally:
             self.notifier.stopping("stopping")
             await self.probes.aclose()
             await self.gateway.aclose()
+
+    async def _has_turn(self, stack: contextlib.AsyncExitStack) -> bool:
+        """Whether this agent may act: what it shares with scripts that service nodes, and who holds it works alone."""
+        try:
+            await asyncio.to_thread(stack.enter_context, alone(self.settings.socket.with_suffix(".acting")))
+        except Misconfigured as error:
+            self.barred = str(error)
+        else:
+            self.barred = ""
+        self.policy = replace(self.policy, acts=not self.barred)
+        return not self.barred
+
+    async def _await_turn(self, stack: contextlib.AsyncExitStack) -> None:
+        log.warning("not_acting", why=self.barred)
+        while not await self._has_turn(stack):  # noqa: ASYNC110 - who holds it is no part of this program
+            await asyncio.sleep(_TURN_S)
+        log.info("acting")
+        if self.loop is not None:
+            self.loop.policy = self.policy
+            self.loop.wake()
 
     async def _start(self, tasks: asyncio.TaskGroup) -> None:
         # Asks systemd, once.
@@ -251,6 +276,8 @@ class Agent:
         )
 
     def _decided(self, decision: Decision, seen: Observation) -> None:
+        if self.barred:
+            decision = replace(decision, why=f"{decision.why or 'observing only'} ({self.barred})")
         self.decision, self.seen = decision, seen
         self._usage.note()
         report = report_of(decision, seen, self.settings, VERSION, self.policy.recipes).model_copy(

@@ -116,3 +116,45 @@ async def test_the_gate_waits_for_the_boots_checks_and_has_them_looked_at(tmp_pa
     assert [failure.check for failure in made.health.facts().boot_waits] == ["gate"]
     assert (await desk.gate({"waited_s": 0}))["opens"], "it only observes"
     await made.probes.aclose()
+
+
+async def test_an_agent_does_not_act_while_a_script_that_services_the_node_is_at_work(tmp_path: Path) -> None:
+    slurm = SimulatedSlurmctld(["n1"], now=1000)
+    slurm.register("n1", 900.0)
+    slurm.update("n1", Change.DRAIN, "reboot", "alice")
+    slurm.submit(600.0)
+    chosen = {"node": "n1", "state_dir": tmp_path, "mode": "act", "socket": tmp_path / "agent.sock"}
+    made = await asyncio.to_thread(Agent, AgentSettings.model_validate(chosen), SimulatedGateway(slurm))
+    script = await asyncio.create_subprocess_exec(
+        "flock",
+        "--nonblock",
+        "--no-fork",
+        tmp_path / "agent.acting",
+        "sh",
+        "-c",
+        "echo; read word",
+        stdin=-1,
+        stdout=-1,
+    )
+    assert script.stdin is not None
+    assert script.stdout is not None
+    await script.stdout.readline()
+
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(20):
+        while made.decision is None or not made.decision.why.startswith("observing only"):
+            made._wake()
+            await asyncio.sleep(0.01)
+        barred = made.decision
+        script.stdin.close()
+        await script.wait()
+        while made.decision.state.cycle is None:
+            made._wake()
+            await asyncio.sleep(0.01)
+    second = await asyncio.create_subprocess_exec("flock", "--nonblock", tmp_path / "agent.acting", "true")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert barred.state.cycle is None
+    assert "another process holds" in barred.why
+    assert await second.wait() == 1
