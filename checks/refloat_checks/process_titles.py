@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TITLE_BYTES: Final = 4096
 _READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
+_INIT: Final = 1
 _SHARE: Final = 2  # of the descriptors that a process may have, one in so many is kept here
 
 
@@ -67,13 +68,14 @@ class TitleReader:
     def __init__(self, roots: Roots, most: int = 0) -> None:
         self._proc = f"{roots.proc}/"
         # Files of a fixture can be replaced, and a descriptor would show the old one for ever.
+        self._is_running_system = roots.is_running_system
         self._most = most if roots.is_running_system else 0
         self._kept: dict[str, _Kept] = {}
 
     def read(self) -> tuple[Title, ...]:
         """Read all titles but our own; processes that end meanwhile are left out."""
-        own = str(os.getpid())
-        names = [name for name in os.listdir(self._proc) if name.isdigit() and name != own]  # noqa: PTH208 - names
+        own = self._own()
+        names = [name for name in os.listdir(self._proc) if name.isdigit() and name not in own]  # noqa: PTH208 - names
         self._forget(self._kept.keys() - set(names))
         found = []
         for name in names:
@@ -82,6 +84,20 @@ class TitleReader:
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended between the listing and the reading
         return tuple(found)
+
+    def _own(self) -> set[str]:
+        """Our own process, and those that it was forked from: they have its command line, and with it its words."""
+        found = {str(os.getpid())}
+        parent = os.getppid()
+        if parent > _INIT and self._is_running_system:
+            title = _read("/proc/self/cmdline")
+            try:
+                while parent > _INIT and _read(f"/proc/{parent}/cmdline") == title:
+                    found.add(str(parent))
+                    parent = int(_read(f"/proc/{parent}/stat").rpartition(b")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # whatever forked us has ended
+        return found
 
     def close(self) -> None:
         """Close what is open."""

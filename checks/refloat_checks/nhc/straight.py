@@ -186,10 +186,11 @@ class _Program:
     def close(self) -> int:
         """See to its end, and give its exit status; a process that cannot be killed is left alone."""
         try:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                if self._has_ended(0.0):
-                    break
-                os.killpg(self._pid, number)
+            if not self._has_ended(0.0):
+                os.killpg(self._pid, signal.SIGTERM)
+                self._has_ended(_GRACE_S)
+                # Until it is waited for, its number is its group's; some of it may not have taken the first signal.
+                os.killpg(self._pid, signal.SIGKILL)
                 self._has_ended(_GRACE_S)
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             return os.waitstatus_to_exitcode(status) if pid else -signal.SIGKILL

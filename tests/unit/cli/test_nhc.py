@@ -2,6 +2,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -339,3 +341,13 @@ def test_a_settings_file_is_read_without_a_shell_where_it_is_plain(node: Node, m
 
     assert node.calls == []
     assert os.environ.get("MARK_OFFLINE") is None
+
+
+def test_the_command_does_not_find_its_own_words_among_the_processes() -> None:
+    argv = [sys.executable, "-c", "from refloat_cli.nhc import main; main()"]
+
+    ended = subprocess.run(
+        [*argv, "-e", "check_ps_blacklist nosuchdaemon"], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "")
