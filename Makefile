@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 PYTHON ?=
 LAB_NODES ?= 4
 ARGS ?=
+MINUTES ?= 10
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +65,15 @@ lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and le
 
 lab-test: venv-dev ## the tests on the lab
 	$(BIN)/pytest -m lab tests/lab
+
+crash: venv-dev ## every kill point, and every pair, of the simulated crash campaign; longer random stories (minutes)
+	REFLOAT_CRASH=all $(BIN)/pytest tests/crash
+
+crash-lab: venv-dev ## kill the real agent, and cut the real node's power, at every boundary of a cycle (root on Debian)
+	REFLOAT_CRASH=all $(BIN)/pytest -s -m lab tests/lab/test_crash_lab.py
+
+soak: venv-dev ## random triggers, jobs, kills and outages in the lab, with the promises watched (MINUTES, SEED)
+	$(BIN)/python tests/lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lab-transcript: venv-dev ## write docs/lab-transcript.md: one cycle on real Slurm, second by second
 	@mkdir -p build
