@@ -98,9 +98,11 @@ class Checklist:
     def _made(self, settings: AgentSettings) -> "tuple[NhcConf | None, Runner]":
         specs, nhc = settings.checks(), load_nhc_conf(settings, self.clock)
         if nhc is None:
-            return None, Runner(specs, self.source, self.clock.boottime_s)
+            return None, Runner(specs, self.source, self.clock.boottime_s, offset_s=settings.check_offset_s)
         specs += nhc.specs(settings.nhc_interval_s)
-        return nhc, Runner(specs, self.source, self.clock.boottime_s, find_look=nhc.look_of)
+        return nhc, Runner(
+            specs, self.source, self.clock.boottime_s, find_look=nhc.look_of, offset_s=settings.check_offset_s
+        )
 
     def wakes(self) -> dict[str, tuple[Wake, ...]]:
         """What wakes which check; those that are looked at on an occasion (before a resume, idle) are not woken."""
@@ -125,7 +127,7 @@ class Checklist:
         """Until the next pass over the nhc.conf: a node is woken once for both."""
         if self.settings.nhc_conf is None:
             return None
-        now_s, interval_s = self.clock.wall_ns() / 1e9, self.settings.nhc_interval_s
+        now_s, interval_s = self.clock.wall_ns() / 1e9 - self.settings.check_offset_s, self.settings.nhc_interval_s
         return (math.floor(now_s / interval_s) + 1) * interval_s - now_s
 
     async def _reread(self, on_change: Callable[[Runner], None]) -> None:

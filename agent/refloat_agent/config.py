@@ -32,6 +32,7 @@ from refloat_checks.nhc.slurm_marking import LEADER
 from refloat_contract.reasons import HOLD_WORD, RELEASE_WORD, Dialect, Word
 from refloat_contract.topics import is_level
 from refloat_contract.words import Phase
+from refloat_service import affinity
 from refloat_service.mqtt import MqttSettings
 from refloat_service.settings import Settings
 
@@ -266,6 +267,17 @@ class AgentSettings(Settings):
     mount_at_boot: bool = Field(
         default=True, description="Mount storage and start services that a boot outside a cycle did not bring up."
     )
+    check_offset_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Checks are looked at when the wall clock is this long past a multiple of their interval: on all "
+        "nodes in the same moment, away from what else happens at the full minute.",
+    )
+    cpus: str = Field(
+        default="",
+        description="Processors that the agent and its helpers keep to, as in `0,64-67`: those that no job gets. What "
+        "recipes and storage commands start is on all. Empty: on all.",
+    )
     gate_deadline_s: float = Field(
         default=300.0,
         ge=0,
@@ -315,6 +327,13 @@ class AgentSettings(Settings):
         if not is_level(name):
             raise ValueError(f"{name!r}: use letters, digits, '.', '_' and '-'")
         return name
+
+    @field_validator("cpus")
+    @classmethod
+    def _cpus_are_a_list(cls, text: str) -> str:
+        if text:
+            affinity.parse(text)
+        return text
 
     @field_validator("check")
     @classmethod

@@ -16,7 +16,7 @@ from refloat_agent import config
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import VERSION, Agent
 from refloat_contract.errors import Misconfigured, RefloatError
-from refloat_service import logs, notify, settings
+from refloat_service import affinity, logs, notify, settings
 from refloat_slurm.choose import choose
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.check_config:
             sys.stdout.write(f"{options.config}: good; node {loaded.node}, mode {loaded.mode}\n")
             return
+        if loaded.cpus:
+            affinity.pin(affinity.parse(loaded.cpus))
         asyncio.run(_run(loaded, options.config))
     except* Misconfigured as group:
         _fail(group, EX_CONFIG)

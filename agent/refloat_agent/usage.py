@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent itself costs its node: CPU, memory, and how often it was woken."""
 
+import contextlib
 import os
 import resource
 from collections import deque
@@ -28,6 +29,24 @@ def spent(at_s: float) -> Spent:
     return Spent(at_s, used.ru_utime + used.ru_stime, used.ru_nvcsw)
 
 
+class OfChildren(NamedTuple):
+    """What our helpers and commands use: memory of those that live, CPU of those that have ended, too."""
+
+    rss_bytes: int
+    cpu_s: float
+
+
+def of_children(process: psutil.Process) -> OfChildren:
+    """Ask the kernel, which counts a child's CPU time with ours once it has ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    rss_bytes, cpu_s = 0, ended.ru_utime + ended.ru_stime
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            rss_bytes += child.memory_info().rss
+            cpu_s += sum(child.cpu_times()[:2])
+    return OfChildren(rss_bytes, cpu_s)
+
+
 @dataclass(slots=True)
 class Usage:
     """Usage of this process since it began, and by the second over the last minutes."""
@@ -50,6 +69,7 @@ class Usage:
         now, then = self.spent(self.clock()), self._noted[0]
         for_s = max(1e-3, now.at_s - then.at_s)
         process = psutil.Process(os.getpid())
+        helpers = of_children(process)
         return {
             "cpu_s": round(now.cpu_s, 3),
             "cpu_percent": round(100 * (now.cpu_s - then.cpu_s) / for_s, 3),
@@ -57,4 +77,6 @@ class Usage:
             "rates_over_s": round(for_s, 1),
             "rss_bytes": process.memory_info().rss,
             "threads": process.num_threads(),
+            "helpers_rss_bytes": helpers.rss_bytes,
+            "helpers_cpu_s": round(helpers.cpu_s, 3),
         }

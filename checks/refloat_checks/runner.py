@@ -42,7 +42,9 @@ class Runner:
         *,
         concurrency: int = CONCURRENCY,
         find_look: Callable[[CheckSpec], Look] = look_of,
+        offset_s: float = 0.0,
     ) -> None:
+        self._offset_s = offset_s
         self._looks = {spec.name: (spec, find_look(spec)) for spec in specs if spec.enabled}
         self._facts_factory = facts_factory
         self._clock = clock
@@ -89,8 +91,9 @@ class Runner:
 
         At first all of them. Intervals are counted from the epoch of the wall clock, so that all nodes look at the same
         moment: a parallel job is disturbed on all its nodes at once, not on one after the other. A clock that was set
-        names them again.
+        names them again. The offset moves them all.
         """
+        now_s -= self._offset_s
         names = []
         for spec in self._recurring(done):
             slot = math.floor(now_s / spec.interval_s)
@@ -102,7 +105,8 @@ class Runner:
     def next_due(self, now_s: float, done: Collection[str] = ()) -> float | None:
         """Tell when (wall clock) the next interval begins; None if no check is ever due by itself."""
         intervals = {spec.interval_s for spec in self._recurring(done)}
-        return min(((math.floor(now_s / each) + 1) * each for each in intervals), default=None)
+        moved_s = now_s - self._offset_s
+        return min(((math.floor(moved_s / each) + 1) * each + self._offset_s for each in intervals), default=None)
 
     def _recurring(self, done: Collection[str]) -> Iterable[CheckSpec]:
         return (spec for spec, _ in self._looks.values() if spec.when is not When.RESUME and spec.name not in done)

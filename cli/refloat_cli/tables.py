@@ -136,6 +136,10 @@ def _costs(answer: Mapping[str, Any]) -> str:
         said[-1] += f" (over {minutes:.0f} min)"
     if helpers:
         said.append(f"{helpers['helpers']} helpers, {helpers['abandoned']} of them without an answer")
+    if "helpers_rss_bytes" in counters:
+        said.append(
+            f"{counters['helpers_rss_bytes'] / (1 << 20):.0f} MB in them, {counters['helpers_cpu_s']:.1f} s of CPU"
+        )
     return ", ".join(said)
 
 

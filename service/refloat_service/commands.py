@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from refloat_contract.errors import Refused, Transient
+from refloat_service import affinity
 from refloat_service.completed import LAUNCHER, OUTPUT_CAP_BYTES, Completed, as_run, require_program
 
 _GRACE_S: Final = 1.0
@@ -22,11 +23,12 @@ async def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
     cap_bytes: int = OUTPUT_CAP_BYTES,
+    pinned: bool = True,
 ) -> Completed:
     """Run ``argv`` to its end, whatever its exit status.
 
     Past the deadline the whole process group is killed. A process in uninterruptible sleep cannot be killed: it is left
-    alone then, and this call returns all the same.
+    alone then, and this call returns all the same. Not ``pinned``: on all processors, where we ourselves keep to some.
 
     Raises:
         Transient: the deadline passed, or the output was larger than ``cap_bytes``.
@@ -35,15 +37,16 @@ async def run(
     require_program(argv)
     started = time.monotonic()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *LAUNCHER,
-            *argv,
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(env) if env is not None else None,
-            start_new_session=True,
-        )
+        with contextlib.nullcontext() if pinned else affinity.as_before():
+            process = await asyncio.create_subprocess_exec(
+                *LAUNCHER,
+                *argv,
+                stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(env) if env is not None else None,
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         raise Refused(f"cannot run {argv[0]}: {error}") from error
     try:

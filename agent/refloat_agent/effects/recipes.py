@@ -36,6 +36,7 @@ class RecipeCommands:
 
 
 async def _run(argv: Argv, deadline_s: float) -> None:
-    done = await commands.run(argv, deadline_s=deadline_s)
+    # It may start a daemon, which must not inherit the processors that we keep to.
+    done = await commands.run(argv, deadline_s=deadline_s, pinned=False)
     if done.returncode != 0:
         raise Refused(f"{' '.join(argv)}: {done.complaint}")

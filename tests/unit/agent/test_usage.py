@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+
 from refloat_agent.usage import WINDOW_S, Spent, Usage, spent
 
 
@@ -62,3 +65,13 @@ def test_the_kernel_counts_upwards() -> None:
 
     assert after.cpu_s >= before.cpu_s > 0
     assert after.wakeups >= before.wakeups
+
+
+def test_what_helpers_use_is_told_of_those_that_live_and_of_those_that_have_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as helper:
+        found = Usage(lambda: 5.0).as_dict()
+        helper.kill()
+    subprocess.run([sys.executable, "-c", "sum(range(1000000))"], check=True)
+
+    assert found["helpers_rss_bytes"] > 0
+    assert Usage(lambda: 5.0).as_dict()["helpers_cpu_s"] > found["helpers_cpu_s"]

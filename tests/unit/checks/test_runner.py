@@ -234,6 +234,16 @@ def test_checks_are_due_at_the_same_moments_on_all_nodes(facts: Facts) -> None:
     assert one.next_due(1030) == 1040
 
 
+def test_an_offset_moves_these_moments_on_all_nodes(facts: Facts) -> None:
+    checks = runner(facts, {}, spec("a", interval_s=60), offset_s=17.0)
+    checks.due(1020)
+
+    assert checks.due(1036) == ()
+    assert checks.next_due(1036) == 1037
+    assert checks.due(1037) == ("a",)
+    assert checks.next_due(1037) == 1097
+
+
 def test_intervals_that_were_slept_through_are_due_once(facts: Facts) -> None:
     checks = runner(facts, {}, spec("a", interval_s=10))
     checks.due(1000)

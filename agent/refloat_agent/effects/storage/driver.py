@@ -85,16 +85,17 @@ async def order(storage: Storage, argv: Sequence[str], deadline_s: float) -> Com
         Transient: it did not end in time.
     """
     log.info("storage_command", storage=storage.name, argv=list(argv))
-    done = await ask(argv, deadline_s)
+    # mmstartup and the like start daemons, which must not inherit the processors that we keep to.
+    done = await ask(argv, deadline_s, pinned=False)
     if done.returncode != 0:
         raise Refused(f"{storage.name}: {' '.join(argv)}: {done.complaint}")
     return done
 
 
-async def ask(argv: Sequence[str], deadline_s: float = PROOF_S) -> Completed:
+async def ask(argv: Sequence[str], deadline_s: float = PROOF_S, *, pinned: bool = True) -> Completed:
     """Run a tool whose answer is read here, so it answers in English, whatever its exit status."""
     environment = {**os.environ, "LC_ALL": "C"}
-    return await commands.run(argv, deadline_s=deadline_s, env=environment, cap_bytes=OUTPUT_CAP_BYTES)
+    return await commands.run(argv, deadline_s=deadline_s, env=environment, cap_bytes=OUTPUT_CAP_BYTES, pinned=pinned)
 
 
 class Budget:
