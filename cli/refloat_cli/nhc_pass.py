@@ -15,17 +15,14 @@ from refloat_checks.nhc.findings import PassResult
 from refloat_checks.nhc.plan import Plan
 from refloat_checks.nhc.straight import Straight, drive
 from refloat_checks.nhc.straight_facts import StraightFacts
-from refloat_contract.errors import Misconfigured
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Final
 
-    from refloat_checks.nhc.bridge import Answer
     from refloat_checks.nhc.driver import Listener
 
-SOURCE_S: Final = 15.0
 _CHECK_S: Final = 10.0
 
 
@@ -87,27 +84,5 @@ def _on_a_loop(looking: Pass) -> PassResult:
             return await looking.go_on(facts.source(Roots(), pool)())
         finally:
             await pool.aclose()
-
-    return asyncio.run(run())
-
-
-def sourced(path: str, settings: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
-    """Have bash source a file of settings, and give those that it sets."""
-    import asyncio
-
-    from refloat_checks.nhc.bridge import Bridge
-
-    async def refuse(asked: Sequence[str]) -> Answer:
-        raise Misconfigured(f"{path} calls {asked[0]}")
-
-    async def run() -> dict[str, str]:
-        bridge = await Bridge.start((), env, refuse)
-        try:
-            async with asyncio.timeout(SOURCE_S):
-                await bridge.assign(settings)
-                await bridge.watch(variables.SETTINGS)
-                return (await bridge.source(path)).variables
-        finally:
-            await bridge.aclose()
 
     return asyncio.run(run())
