@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from refloat_checks.nhc import words
-
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +105,8 @@ def _assign(asked: Asked, argument: str) -> None:
     name, equals, value = argument.partition("=")
     if not equals or not name.isidentifier():
         raise BadUsage(f"not a variable:  {argument}")
+    from refloat_checks.nhc import words  # noqa: PLC0415 - slurmd gives no such argument
+
     command = words.parse(argument)
     # NHC evaluates the argument; what is more than plain text is taken as it stands here, for it may be data.
     plain = dict(command.assignments) if command is not None else {}

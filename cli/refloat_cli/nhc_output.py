@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import syslog
 import time
 
 TYPE_CHECKING = False  # without importing typing
@@ -86,6 +85,8 @@ class Output:
     def close(self) -> None:
         """Send what is for syslog, and close the log."""
         if self._for_syslog:
+            import syslog  # noqa: PLC0415 - all is well, mostly
+
             syslog.openlog(self.name, syslog.LOG_PID, syslog.LOG_DAEMON)
             for text in self._for_syslog:
                 syslog.syslog(syslog.LOG_ERR, text)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from refloat_checks.nhc import variables, words
+from refloat_checks.nhc import variables
 from refloat_contract.errors import Misconfigured
 
 TYPE_CHECKING = False  # without importing typing
@@ -52,6 +52,8 @@ def _lines(place: str) -> list[str]:
 
 def _take(line: str, settings: dict[str, str]) -> bool:
     """Take over what a line sets; False where it takes a shell to tell."""
+    from refloat_checks.nhc import words
+
     command = words.parse(line)
     if command is None or command.words:
         return False
