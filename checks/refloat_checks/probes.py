@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from refloat_checks.helper import Helper
-from refloat_checks.probed import Attributes, Examination, FileStat, Unanswered, Usage
+from refloat_checks.probed import Examination, FileStat, Unanswered, Usage
+from refloat_checks.questions import Question, T, examination_of, group_name_of, usage_of, user_name_of
+from refloat_contract.errors import Transient
 
 if TYPE_CHECKING:
     from refloat_checks.silent_servers import SilentServers  # what follows the kernel log is for the agent alone
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 WORKER: Final = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_name("probe_worker.py")))
 DEADLINE_S: Final = 300.0  # a backstop: a check's own deadline cancels its probe long before
 _CLOSE_GRACE_S: Final = 1.0
+_MOST_TOGETHER: Final = 64
 
 
 ASKED_UNTIL: Final[ContextVar[float]] = ContextVar("asked_until", default=math.inf)
@@ -47,6 +50,22 @@ class PoolState:
     silent: tuple[Silence, ...]
 
 
+Answers = list[Any]
+
+_Request = tuple[str, tuple[object, ...]]
+"""What to look at, and with which arguments."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Late:
+    """A probe that a helper is still busy with: which one that is of those it was given, and its answers to them."""
+
+    helper: Helper
+    number: int
+    request: _Request
+    answers: asyncio.Future[list[Mapping[str, Any]]]
+
+
 @dataclass(slots=True, eq=False)
 class _Lane:
     """One key's way to its filesystem: one probe at a time, none while an abandoned one is still out."""
@@ -55,6 +74,14 @@ class _Lane:
     lost: Helper | None = None
     silent_since_s: float | None = None
     """When the first probe was asked of those that nothing has answered since."""
+
+    late: "_Late | None" = None
+    """A probe that was asked together with others, lasts, and has nobody who waits for it."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is out, and nothing that was asked has stayed unanswered."""
+        return self.lost is None and self.late is None and self.silent_since_s is None and not self.lock.locked()
 
     def silence_s(self) -> float:
         """For how long nothing was answered."""
@@ -99,7 +126,7 @@ class ProbePool:
 
         Like every probe it raises OSError as the kernel gave it, and Transient when there was no answer.
         """
-        return Usage(**await self._ask("statvfs", key or path, deadline_s, path))
+        return await self._put(usage_of(path), deadline_s, key)
 
     async def stat(
         self, path: str, deadline_s: float = DEADLINE_S, *, follow: bool = True, key: str | None = None
@@ -109,9 +136,7 @@ class ProbePool:
 
     async def examine(self, path: str, deadline_s: float = DEADLINE_S, *, key: str | None = None) -> Examination:
         """Tell all that stat and access say of a path; that nothing is there is no error here."""
-        said = await self._ask("examine", key or path, deadline_s, path)
-        itself, target = (Attributes(**each) if each else None for each in (said["itself"], said["target"]))
-        return Examination(itself, target, said["access"], said["errno"])
+        return await self._put(examination_of(path), deadline_s, key)
 
     async def read(
         self,
@@ -140,11 +165,103 @@ class ProbePool:
 
     async def user_name(self, uid: int, deadline_s: float = DEADLINE_S) -> str:
         """Find a user's name, or give the number as it is if it has none."""
-        return str(await self._ask("user_name", f"user {uid}", deadline_s, uid))
+        return await self._put(user_name_of(uid), deadline_s)
 
     async def group_name(self, gid: int, deadline_s: float = DEADLINE_S) -> str:
         """Find a group's name, or give the number as it is if it has none."""
-        return str(await self._ask("group_name", f"group {gid}", deadline_s, gid))
+        return await self._put(group_name_of(gid), deadline_s)
+
+    async def ask_together(self, asked: Sequence[tuple[str, Question[Any]]]) -> Answers:
+        """Put questions with their keys to one helper at once; None for each that is to be asked by itself.
+
+        That is what the kernel answered with an error, what has a key that is being probed or is silent, and all when
+        one lasts longer than ``patience_s``: the helper has not begun with those behind it, and never will. Whoever
+        asks for that one's key next waits for its answer as if it had asked.
+        """
+        answers: Answers = [None] * len(asked)
+        if self.servers is not None and self.servers.log.faults:
+            return answers  # which of their mounts may be tried now is decided for each by itself
+        lanes = [self._lanes.setdefault(key, _Lane()) for key, _ in asked]
+        free = [number for number, lane in enumerate(lanes) if lane.is_free][:_MOST_TOGETHER]
+        if not free or self._slots.locked():
+            return answers
+        together = {id(lanes[number]): lanes[number] for number in free}
+        for lane in together.values():
+            await lane.lock.acquire()  # it is free, so this does not wait
+        try:
+            said = await self._said_together([asked[number][1] for number in free], [lanes[number] for number in free])
+        finally:
+            for lane in together.values():
+                lane.lock.release()
+        for number, each in zip(free, said, strict=False):
+            if "value" in each:
+                answers[number] = asked[number][1].parse(each["value"])
+        return answers
+
+    async def _said_together(
+        self, questions: Sequence[Question[Any]], lanes: Sequence[_Lane]
+    ) -> Sequence[Mapping[str, Any]]:
+        await self._slots.acquire()
+        try:
+            helper = self._idle.pop() if self._idle else self._start()
+        except Transient:
+            self._slots.release()
+            return ()  # whoever asks by itself is told
+        began_s = asyncio.get_running_loop().time()
+        requests = [(question.look, (self._root, *question.arguments)) for question in questions]
+        answers = helper.ask_together(requests, began_s + self._patience_s)
+        try:
+            await asyncio.wait({answers}, timeout=self._patience_s)
+        except asyncio.CancelledError:
+            # Killed first: it comes to no other request then.
+            helper.kill()
+            lane = lanes[helper.progress()]
+            lane.silent_since_s = began_s
+            self._abandon(helper, lane)
+            raise
+        if not answers.done():
+            number = helper.progress()
+            self._leave(lanes[number], _Late(helper, number, requests[number], answers), began_s)
+            return ()
+        if answers.exception() is not None:
+            helper.kill()
+            self._release(helper)
+            return ()
+        self._take_back(helper)
+        return answers.result()
+
+    def _leave(self, lane: _Lane, late: _Late, began_s: float) -> None:
+        # What the helper has answered of the others is in its hands, and lost.
+        lane.silent_since_s = began_s
+        lane.late = late
+        self._set_aside(late.helper)
+        late.answers.add_done_callback(lambda _: self._came_late(lane, late))
+        # As for any probe: perhaps nobody ever asks for this one.
+        asyncio.get_running_loop().call_later(DEADLINE_S, self._give_up, lane, late)
+
+    def _came_late(self, lane: _Lane, late: _Late) -> None:
+        if lane.late is not late:
+            return  # somebody waits for it, and sees to the rest
+        lane.late = None
+        if late.answers.cancelled() or late.answers.exception() is not None:
+            late.helper.kill()
+            self._release(late.helper)
+            return
+        lane.silent_since_s = None
+        self._take_back(late.helper)
+
+    def _give_up(self, lane: _Lane, late: _Late) -> None:
+        if lane.late is late:
+            lane.late = None
+            self._abandon(late.helper, lane)
+
+    async def _answer_of_late(self, lane: _Lane, late: _Late) -> Mapping[str, Any] | None:
+        """Wait for it as if it had been asked just now; None: it was not begun, its time was up just then."""
+        lane.late = None
+        async with self._watched(late.helper, lane):
+            said = await late.answers
+            lane.silent_since_s = None
+            return said[late.number] if late.number < len(said) else None
 
     def state(self) -> PoolState:
         """Count the helpers."""
@@ -171,6 +288,9 @@ class ProbePool:
             helper.forget()
         self._all.clear()
 
+    async def _put(self, question: Question[T], deadline_s: float, key: str | None = None) -> T:
+        return question.parse(await self._ask(question.look, key or question.about, deadline_s, *question.arguments))
+
     async def _ask(self, look: str, key: str, deadline_s: float, *arguments: object) -> Any:
         if self.servers is not None and (refusal := self.servers.refusal(key)) is not None:
             why, for_s = refusal
@@ -195,10 +315,15 @@ class ProbePool:
         self._refuse_if_lost(key, lane)
         async with lane.lock:
             self._refuse_if_lost(key, lane)
+            request = (look, (self._root, *arguments))
+            if (late := lane.late) is not None:
+                answer = await self._answer_of_late(lane, late)
+                if answer is not None and late.request == request:
+                    return answer
             async with self._lent(lane) as helper:
                 if lane.silent_since_s is None:
                     lane.silent_since_s = asyncio.get_running_loop().time()
-                said = await self._answer_of(helper, helper.ask(look, (self._root, *arguments)))
+                said = await self._answer_of(helper, helper.ask(*request))
                 lane.silent_since_s = None
                 return said
 
@@ -208,10 +333,14 @@ class ProbePool:
 
     async def _answer_of(self, helper: Helper, answer: asyncio.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
         done, _ = await asyncio.wait({answer}, timeout=self._patience_s)
-        if not done and len(self._aside) < self._max_abandoned:
+        if not done:
+            self._set_aside(helper)
+        return await answer
+
+    def _set_aside(self, helper: Helper) -> None:
+        if len(self._aside) < self._max_abandoned:
             self._aside.add(helper)
             self._slots.release()
-        return await answer
 
     @contextlib.asynccontextmanager
     async def _lent(self, lane: _Lane) -> AsyncIterator[Helper]:
@@ -224,8 +353,13 @@ class ProbePool:
         except BaseException:
             self._slots.release()
             raise
-        try:
+        async with self._watched(helper, lane):
             yield helper
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, helper: Helper, lane: _Lane) -> AsyncIterator[None]:
+        try:
+            yield
         except asyncio.CancelledError:
             self._abandon(helper, lane)
             raise

@@ -3,20 +3,22 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 import structlog
 
 from refloat_checks.api import Finding, Limits, Profile
-from refloat_checks.facts import Facts
+from refloat_checks.facts import NOTES, Asked, Facts
 from refloat_checks.nhc import registry, sources, sysconfig, waking
 from refloat_checks.nhc.driver import Deaf, Options, Pass
 from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
-from refloat_checks.nhc.plan import Plan
+from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun
+from refloat_checks.nhc.plan import Plan, Step
 from refloat_checks.nhc.variables import PATH, of_host
 from refloat_checks.registry import NHC_LINE, NHC_SCRIPTS, CheckSpec, Look, look_of, wakes_of
 from refloat_checks.runner import boottime_s
@@ -27,6 +29,7 @@ from refloat_contract.words import Status
 log = structlog.get_logger(__name__)
 KIND: Final = NHC_LINE
 _MARGIN_S: Final = 5.0
+_RUNS_COMMANDS: Final = "check_cmd_"
 _OF_A_TREE: Final = "check_file_"  # what these look at is in the files of an image, too
 
 
@@ -56,7 +59,13 @@ class Looked:
 class _Running(Deaf):
     """A pass under way: a future for each line's finding."""
 
+    facts: Facts
+    plan: Plan
     awaited: dict[int, "asyncio.Future[LineFinding]"] = field(default_factory=dict)
+
+    def began(self, step: Step) -> None:
+        if not _only_looks(step, self.plan):
+            self.facts.forget_ahead()
 
     def of(self, line: int) -> "asyncio.Future[LineFinding]":
         return self.awaited.setdefault(line, asyncio.get_running_loop().create_future())
@@ -76,6 +85,7 @@ class NhcConf:
         self.last: Looked | None = None
         self._options = options
         self._clock = clock
+        self._asked = Asked()
         self._wakes = waking.by_label(plan)
         self._passes: WeakKeyDictionary[Facts, _Running] = WeakKeyDictionary()
 
@@ -140,20 +150,31 @@ class NhcConf:
         """Look at one line: the first who asks runs the pass, the others wait for their line."""
         running = self._passes.get(facts)
         if running is None:
-            running = self._passes[facts] = _Running()
+            running = self._passes[facts] = _Running(proxy(facts), self.plan)
             await self._run(facts, running)
         found = await asyncio.shield(running.of(limits.line))
         return Finding(name, found.status, found.message or f"{found.check}: passed")
 
-    def _asked(self, facts: Facts) -> Plan:
+    def _plan_for(self, facts: Facts) -> Plan:
         """What of the plan this pass is for: only some lines, where each of them can be looked at by itself."""
         labels = {step.label for step in self.plan.checks}
         asked = labels & (labels if facts.asked is None else facts.asked)
         return self.plan if asked == labels or not asked <= self._wakes.keys() else waking.only(self.plan, asked)
 
+    async def _begin(self, facts: Facts) -> None:
+        """Ask at once what the last pass asked line by line, and note what this one asks."""
+        before, self._asked = self._asked, Asked()
+        # Noted in the task of the line that was asked for first, which runs the pass.
+        NOTES.set(self._asked)
+        # The site's scripts are run before the first line, and may change anything.
+        if not self.plan.script_settings:
+            await facts.ask_ahead(before)
+
     async def _run(self, facts: Facts, running: _Running) -> None:
-        plan = self._asked(facts)
-        looking = Pass(plan, facts, registry.find, registry.names(), self._options, running)
+        plan = self._plan_for(facts)
+        if plan is self.plan:
+            await self._begin(facts)
+        looking = Pass(plan, facts, _find, registry.names(), self._options, running)
         try:
             result = await looking.run()
             if plan is self.plan:
@@ -165,3 +186,24 @@ class NhcConf:
             for step in plan.checks:
                 message = f"not looked at: an earlier line of {self.path} ended the run"
                 running.found(LineFinding(step.number, step.label, step.text, Status.UNKNOWN, 1, message))
+
+
+def _only_looks(step: Step, plan: Plan) -> bool:
+    """Tell whether a line leaves the node as it is: it is a check of ours, and runs no command of the site's."""
+    name = step.command.name if step.command is not None else None
+    if name is None or name in plan.functions or name.startswith(_RUNS_COMMANDS):
+        return False
+    return registry.find(name) is not None
+
+
+@cache
+def _find(name: str) -> NativeCheck | None:
+    check = registry.find(name)
+    return None if check is None else NativeCheck(name, partial(_look, check))
+
+
+async def _look(check: NativeCheck, words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    outcome = await check.look(words, run)
+    if outcome.actions:
+        run.facts.forget_ahead()
+    return outcome

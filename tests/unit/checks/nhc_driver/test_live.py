@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from refloat_checks import facts
 from refloat_checks.nhc.live import NhcConf
-from refloat_checks.probes import ProbePool
+from refloat_checks.probes import Answers, ProbePool
 from refloat_checks.proc import Roots
+from refloat_checks.questions import Question
 from refloat_checks.registry import build
 from refloat_checks.runner import Runner
 from refloat_contract.errors import Misconfigured
@@ -105,3 +108,79 @@ def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> 
         NhcConf.load(tmp_path / "nhc.conf")
     with pytest.raises(Misconfigured, match="line 1"):
         conf(tmp_path, "/ || true\n", strict=True)
+
+
+class CountingPool(ProbePool):
+    """Keeps what was asked together."""
+
+    def __init__(self) -> None:
+        super().__init__(patience_s=5)
+        self.together: list[list[str]] = []
+
+    async def ask_together(self, asked: Sequence[tuple[str, Question[Any]]]) -> Answers:
+        self.together.append([question.about for _, question in asked])
+        return await super().ask_together(asked)
+
+
+@pytest.fixture
+async def counting() -> AsyncIterator[CountingPool]:
+    pool = CountingPool()
+    yield pool
+    await pool.aclose()
+
+
+async def statuses(live: NhcConf, passes: Callable[[], facts.Facts]) -> list[Status]:
+    return [result.finding.status for result in await Runner(live.specs(), passes, find_look=live.look_of).run()]
+
+
+async def test_a_pass_begins_with_what_the_last_one_asked(tmp_path: Path, counting: CountingPool) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    text = f"* || check_file_test -d /tmp\n* || check_file_test -f {file}\n"
+    live, passes = await asyncio.to_thread(conf, tmp_path, text), facts.source(Roots(), counting)
+
+    assert await statuses(live, passes) == [Status.OK, Status.OK]
+    assert await statuses(live, passes) == [Status.OK, Status.OK]
+    file.unlink()
+    assert await statuses(live, passes) == [Status.OK, Status.FAILED]
+
+    assert counting.together == [["/tmp", str(file)]] * 2
+
+
+async def test_nothing_is_asked_before_a_line_that_could_change_it(tmp_path: Path, counting: CountingPool) -> None:
+    file = tmp_path / "file"
+    text = f"* || check_file_test -d /tmp\n* || touch {file}\n* || check_file_test -f {file}\n"
+    live, passes = await asyncio.to_thread(conf, tmp_path, text), facts.source(Roots(), counting)
+
+    for _ in range(3):
+        assert await statuses(live, passes) == [Status.OK] * 3
+        file.unlink()
+
+    assert counting.together == [["/tmp"]] * 2
+
+
+async def test_a_check_that_runs_a_command_is_such_a_line(tmp_path: Path, counting: CountingPool) -> None:
+    file = tmp_path / "file"
+    text = f"* || check_cmd_status -r 0 touch {file}\n* || check_file_test -f {file}\n"
+    live, passes = await asyncio.to_thread(conf, tmp_path, text), facts.source(Roots(), counting)
+
+    for _ in range(3):
+        assert await statuses(live, passes) == [Status.OK] * 2
+        file.unlink()
+
+    assert counting.together == []
+
+
+async def test_what_is_done_about_a_finding_lets_all_behind_it_be_asked_anew(
+    tmp_path: Path, counting: CountingPool
+) -> None:
+    file = tmp_path / "file"
+    text = f"* || check_ps_service -0 -e 'touch {file}' no-such-daemon\n* || check_file_test -d {tmp_path}\n"
+    (tmp_path / "nhc.conf").write_text(text)
+    live = await asyncio.to_thread(NhcConf.load, tmp_path / "nhc.conf", host="n1")
+    passes = facts.source(Roots(), counting)
+
+    for _ in range(2):
+        assert await statuses(live, passes) == [Status.OK] * 2
+
+    assert counting.together == []
