@@ -30,7 +30,14 @@ def test_what_is_no_document_is_a_value_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["", 'a"b\\', "é\n\0", "\U0001f600", "\udc80"])
 def test_it_writes_plain_values_as_json_does(text: str) -> None:
-    values = {text: text, "number": 1.5, "whole": 3, "nothing": None, "yes": True, "no": False}
+    values: dict[str, str | float | None] = {
+        text: text,
+        "number": 1.5,
+        "whole": 3,
+        "nothing": None,
+        "yes": True,
+        "no": False,
+    }
 
     assert quick_json.flat(values) == json.dumps(values)
 
