@@ -10,7 +10,6 @@ from refloat_agent.config import AgentSettings
 from refloat_agent.moves import Decision
 from refloat_agent.observation import Observation
 from refloat_agent.recipes import Recipe
-from refloat_agent.rehearsal import rehearse
 from refloat_agent.state import Cycle
 from refloat_checks.api import Profile
 from refloat_contract import story
@@ -133,6 +132,8 @@ class Desk:
 
     async def plan(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What a recipe would do on this node now."""
+        from refloat_agent.rehearsal import rehearse  # noqa: PLC0415 - seldom asked for
+
         return await rehearse(self._agent, str(arguments.get("recipe", "reboot")))
 
     async def checks(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ What is mounted is judged by the mount table, the driver's own tools and a probe
 by disposable helper processes alone. What cannot be told counts neither as mounted rightly nor as unmounted.
 """
 
+# ruff: noqa: PLC0415 - drivers are loaded when there is storage for them
+
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +15,8 @@ from typing import Final
 import structlog
 
 from refloat_agent.effects.storage import table
-from refloat_agent.effects.storage.beegfs import BeegfsStorage
-from refloat_agent.effects.storage.command import CommandStorage
 from refloat_agent.effects.storage.driver import PROOF_S, Budget, Driver, order
-from refloat_agent.effects.storage.fstab import FstabStorage
-from refloat_agent.effects.storage.gpfs import GpfsStorage
 from refloat_agent.effects.storage.holders import HolderSearch
-from refloat_agent.effects.storage.lustre import LustreStorage
-from refloat_agent.effects.storage.systemd import SystemdStorage
 from refloat_agent.effects.storage.table import AUTOFS, Entry, Table
 from refloat_agent.observation import StorageFacts
 from refloat_agent.storage import Storage
@@ -304,19 +300,31 @@ class NodeMounts:
 
 
 def driver_of(one: Storage, roots: proc.Roots) -> Driver:
-    """The driver of one storage."""
+    """The driver of one storage, loaded when there is one: an agent pays for the drivers that it uses."""
     match one.kind:
         case "systemd":
+            from refloat_agent.effects.storage.systemd import SystemdStorage
+
             return SystemdStorage(one)
         case "fstab":
+            from refloat_agent.effects.storage.fstab import FstabStorage
+
             return FstabStorage(one)
         case "gpfs":
+            from refloat_agent.effects.storage.gpfs import GpfsStorage
+
             return GpfsStorage(one)
         case "lustre":
+            from refloat_agent.effects.storage.lustre import LustreStorage
+
             return LustreStorage(one, roots)
         case "beegfs":
+            from refloat_agent.effects.storage.beegfs import BeegfsStorage
+
             return BeegfsStorage(one, roots)
         case "command":
+            from refloat_agent.effects.storage.command import CommandStorage
+
             return CommandStorage(one)
 
 
