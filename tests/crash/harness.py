@@ -3,11 +3,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import cast
+from typing import TypeVar, cast
 
 import fakes
 import structlog
@@ -19,6 +20,16 @@ from refloat_agent.recipes import OnFailure, Recipe, Step, StepKind, Way, short_
 from refloat_agent.state import Policy
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
 from refloat_contract.words import Phase
+
+T = TypeVar("T")
+ALL = os.environ.get("REFLOAT_CRASH") == "all"
+"""The whole campaign (`make crash`), which takes minutes; else a sample of it, spread evenly."""
+
+
+def sample(things: Iterable[T], one_in: int) -> list[T]:
+    """Each of these in the whole campaign, else one in so many."""
+    return list(things)[:: 1 if ALL else one_in]
+
 
 HOOK = (("site-hook",),)
 RECIPES = MappingProxyType(
@@ -159,3 +170,69 @@ def live(
                 world.power_cycle()
             world.advance(2.0)
     return False
+
+
+class _Tasks:
+    """What the performer needs of a TaskGroup, in a life that is led tick by tick."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[object]] = []
+
+    def create_task(self, work: Coroutine[object, object, object], *, name: str) -> asyncio.Task[object]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self.tasks.append(task)
+        return task
+
+    def reap(self) -> None:
+        """Raise what killed the agent inside an action."""
+        for task in [task for task in self.tasks if task.done()]:
+            self.tasks.remove(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+
+class Driver:
+    """An agent that lives tick by tick, and is born again after each death; the world may be changed in between."""
+
+    def __init__(self, world: fakes.World, policy: Policy = POLICY) -> None:
+        self.world, self.policy = world, policy
+        self.loop: Loop | None = None
+        self._tasks = _Tasks()
+        self._life = ExitStack()
+        self._runner = self._life.enter_context(asyncio.Runner())
+        self._life.enter_context(_silence())
+        self._dark = 0
+
+    def tick(self) -> None:
+        """One look of the agent, and a second of the world."""
+        try:
+            self._runner.run(self._look())
+        except fakes.Killed:
+            self.die()
+        self.world.advance(1.0)
+        self._dark = self._dark + 1 if self.world.going_down else 0
+        if self._dark > 2:
+            self.die()
+
+    async def _look(self) -> None:
+        if self.loop is None:
+            self.loop = await _loop(self.world, self.policy, cast("asyncio.TaskGroup", self._tasks))
+            if self.world.checked_s is None:
+                await self.loop.performer.effects.health.run_all()
+        await self.loop.tick()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        self._tasks.reap()
+
+    def die(self) -> None:
+        """The agent is gone, with all that it had begun; the machine, too, if it was going down."""
+        for task in self._tasks.tasks:
+            task.cancel()
+        self._tasks, self.loop, self._dark = _Tasks(), None, 0
+        if self.world.going_down:
+            self.world.power_cycle()
+        self.world.advance(2.0)
+
+    def close(self) -> None:
+        """Let nothing be left behind."""
+        self._life.close()

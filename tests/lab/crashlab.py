@@ -117,8 +117,10 @@ def cycle(lab: Lab, name: str, how: Death, at: int, reason: str = "reboot") -> T
     following = lab.submit(name, "sleep 0.2")
     try:
         if how is Death.POWER_CUT and _cut_at(lab, name, at, following):
-            # A node in service lost its power: Slurm says so, and its ReturnToService decides, not the cycle.
-            lab.restore(name)
+            # A node in service lost its power, maybe under a job: Slurm says so, and is told to take it back.
+            lab.exec(CONTROLLER, ["scancel", str(following)], check=False)
+            following = lab.submit(name, "sleep 0.2")
+            lab.wait(partial(_serves_again, lab, name, following), PATIENCE_S, f"{name} resumed by hand")
         lab.wait(lambda: lab.job_state(following) == "COMPLETED", PATIENCE_S, "the next job done")
         lab.wait(partial(is_serving, lab, name), PATIENCE_S, f"{name} in service")
     except LabError as error:
@@ -151,6 +153,11 @@ done"""
 
 def _runs(lab: Lab, job: int) -> bool:
     return lab.job_state(job) == "RUNNING"
+
+
+def _serves_again(lab: Lab, name: str, job: int) -> bool:
+    lab.restore(name)
+    return lab.job_state(job) == "COMPLETED"
 
 
 def _cut_at(lab: Lab, name: str, at: int, following: int) -> bool:

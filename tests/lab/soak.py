@@ -175,13 +175,15 @@ class NodeSoak:
         self.tally.note("foreign drains left in place")
         self.tell("state=resume", check=False)
 
-    def submit(self, index: int, seconds: float) -> Path:
+    def submit(self, index: int, seconds: float) -> tuple[int, Path]:
         """A job that writes down that it began, that its storage is there, and that it ended."""
         label = f"job-{self.number}-{index}"
         script = f"""cd /lab; echo >{label}.began
+mounted() {{ grep -q ' /gpfs/scratch ' /proc/mounts && grep -q ' /scratch ' /proc/mounts; }}
+mounted || touch {label}.bare
 i=0
 while [ $i -lt {int(seconds * 10)} ]; do
-    grep -q ' /gpfs/scratch ' /proc/mounts && grep -q ' /scratch ' /proc/mounts || touch {label}.harmed
+    mounted || [ -e {label}.bare ] || touch {label}.harmed
     sleep 0.1; i=$((i + 1))
 done
 echo >{label}.ended"""
@@ -189,9 +191,9 @@ echo >{label}.ended"""
         def submitted() -> int:
             return self.lab.submit(self.name, script, "--no-requeue", "--ntasks=1")
 
-        self.lab.wait(submitted, SETTLES_S, "a job submitted")
+        number = self.lab.wait(submitted, SETTLES_S, "a job submitted")
         self.tally.note("jobs")
-        return self.lab.node(self.name).share / label
+        return number, self.lab.node(self.name).share / label
 
     def faults(self, episode: Episode) -> None:
         """What goes wrong, when it is time."""
@@ -247,7 +249,7 @@ echo >{label}.ended"""
             return "Node unexpectedly rebooted"
         return ""
 
-    def judge(self, episode: Episode, reboots: int, jobs: list[Path]) -> None:
+    def judge(self, episode: Episode, reboots: int, jobs: list[tuple[int, Path]]) -> None:
         """Whether every promise was kept."""
         number = count(self.lab, self.name, Power.REBOOT) - reboots
         self.tally.note("episodes")
@@ -255,14 +257,26 @@ echo >{label}.ended"""
         wanted = 0 if episode.story in {Story.RESTART, Story.FOREIGN} else 1
         if number > wanted:
             self.tally.blame(f"{self.name} #{self.number}: {number} reboots for {episode.story}")
-        for job in jobs:
-            began, ended, harmed = (job.with_name(f"{job.name}.{word}") for word in ("began", "ended", "harmed"))
+        for job_id, job in jobs:
+            # One that was still waiting when its node was drained has begun only now.
+            self.lab.wait(lambda: self.is_over(job_id), SETTLES_S, f"{job.name} over")  # noqa: B023 - called at once
+            began, ended, harmed, bare = (
+                job.with_name(f"{job.name}.{word}") for word in ("began", "ended", "harmed", "bare")
+            )
+            # Who resumes a node by hand that is not up yet has jobs begin there: nothing was taken from them.
+            if bare.exists() and episode.story not in {Story.RESUMED, Story.CHANGED, Story.FOREIGN}:
+                self.tally.blame(f"{self.name} #{self.number}: {job.name} began without its storage")
             if harmed.exists():
                 self.tally.blame(f"{self.name} #{self.number}: storage was taken from under {job.name}")
             is_lost = began.exists() and not ended.exists()
             if is_lost and not self.cuts and not self.tally.may_have_forgotten(began.stat().st_mtime):
                 self.tally.blame(f"{self.name} #{self.number}: {job.name} did not end")
             self.tally.note("jobs that ended", int(ended.exists()))
+
+    def is_over(self, job: int) -> bool:
+        """Whether the job has ended, or slurmctld has forgotten it."""
+        done = self.lab.exec(CONTROLLER, ["squeue", "--noheader", "--format=%i"])
+        return str(job) not in done.stdout.split()
 
     def tell(self, *words: str, check: bool = True) -> None:
         """Write to Slurm as an administrator who tries until it answers."""
