@@ -121,6 +121,7 @@ class NodeSoak:
         self.lab, self.name, self.tally, self.stop = lab, name, tally, stop
         self.dice = random.Random(f"{seed}/{name}")  # noqa: S311 - a plan, no secret
         self.number = 0
+        self.before: Story | None = None
         self.cuts: list[float] = []
 
     def run(self) -> None:
@@ -134,6 +135,7 @@ class NodeSoak:
             except LabError as error:
                 self.tally.blame(f"{self.name} #{self.number} {episode.story}: {error}")
                 self.lab.restore(self.name)
+            self.before = episode.story
 
     def episode(self, episode: Episode) -> None:
         """Jobs, the trigger, faults, the administrator, and the end: judged."""
@@ -245,6 +247,9 @@ echo >{label}.ended"""
             return "in service"
         if "DRAIN" in flags and reason.startswith("refloat-hold:"):
             return reason
+        # Lifted and triggered again before the agent had looked: to the agent the drain stood on beneath the trigger.
+        if "DRAIN" in flags and reason.startswith(FOREIGN) and self.before in {Story.FOREIGN, Story.CHANGED}:
+            return "given back as it stood before"
         if "DRAIN" not in flags and "DOWN" in flags and reason.startswith("Node unexpectedly rebooted"):
             return "Node unexpectedly rebooted"
         return ""
