@@ -70,14 +70,28 @@ class ControlServer:
         """
         if await _is_served(self._path):
             raise Misconfigured(f"already running: another process serves {self._path}")
-        listener, inode = await asyncio.to_thread(self._bind)
-        server = await asyncio.start_unix_server(self._connected, sock=listener, limit=REQUEST_CAP_BYTES)
+        listener, inode = await self._bound()
         try:
-            await server.serve_forever()
+            server = await asyncio.start_unix_server(self._connected, sock=listener, limit=REQUEST_CAP_BYTES)
+            try:
+                await server.serve_forever()
+            finally:
+                server.close()
+                await self._hang_up()
         finally:
-            server.close()
-            await self._hang_up()
             await asyncio.to_thread(self._remove, inode)
+
+    async def _bound(self) -> tuple[socket.socket, int]:
+        binding = asyncio.ensure_future(asyncio.to_thread(self._bind))
+        try:
+            return await asyncio.shield(binding)
+        except asyncio.CancelledError:
+            # The thread goes on all the same, and would leave a socket behind that nobody serves.
+            with contextlib.suppress(Misconfigured):
+                listener, inode = await binding
+                listener.close()
+                await asyncio.to_thread(self._remove, inode)
+            raise
 
     def _bind(self) -> tuple[socket.socket, int]:
         # Bound beside its place and moved there when its mode is right: nobody meets it half made, and the file that a

@@ -65,6 +65,6 @@ async def test_packages_are_told_with_their_versions(
     async def installed(name: str, root: Path) -> tuple[str, ...] | None:
         return found if name == "slurm" else ()
 
-    monkeypatch.setattr(versions.of_packages, "installed", installed)
+    monkeypatch.setattr("refloat_checks.packages.installed", installed)
 
     assert (await versions.read(a_node(tmp_path), "", ("slurm",), ())).versions == {"slurm": told}

@@ -3,6 +3,8 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,27 @@ async def test_the_socket_has_its_mode_and_goes_away_with_its_server(tmp_path: P
     async with serving(tmp_path / "c.sock", mode=0o660):
         assert (tmp_path / "c.sock").stat().st_mode & 0o777 == 0o660
 
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a look at one small directory
+
+
+async def test_a_server_that_is_told_to_stop_while_it_starts_leaves_no_socket(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path / "c.sock", {})
+    bind = server._bind
+    bound = threading.Event()
+
+    def slow() -> Any:
+        made = bind()
+        bound.set()
+        time.sleep(0.05)
+        return made
+
+    server._bind = slow  # type: ignore[method-assign]
+    serving = asyncio.create_task(server.serve())
+    await asyncio.to_thread(bound.wait)
+    serving.cancel()
+    await asyncio.wait({serving})
+
+    assert serving.cancelled()
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a look at one small directory
 
 
