@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +28,8 @@ ROOT_MOUNT: Final = "/"
 _KEPT: Final = 4
 # Reads that one of the same batch has held up for so long go to another thread.
 _PATIENCE_S: Final = 0.05
+TURN_S: Final = 1.0
+"""For how long a read waits for an earlier one of its source, of another pass; one that lasts longer hangs."""
 _waiting: "deque[SimpleQueue[_Batch]]" = deque()
 
 
@@ -120,8 +122,10 @@ class Threads:
     are started in the same turn of the loop share a thread only while none of them lasts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn_s: float = TURN_S) -> None:
+        self._turn_s = turn_s
         self._running: set[str] = set()
+        self._lines: defaultdict[str, dict[asyncio.Future[Any], Callable[[], None]]] = defaultdict(dict)
         self._batch: _Batch | None = None
 
     def start(self, source: str, read: Callable[[], T]) -> "asyncio.Future[T]":
@@ -130,15 +134,38 @@ class Threads:
         Raises Transient while an earlier read of this source has not returned.
         """
         if source in self._running:
-            raise Transient(f"an earlier read of {source} has not returned")
+            raise _not_returned(source)
+        future: asyncio.Future[T] = _quiet_future()
+        self._begin(source, read, future)
+        return future
+
+    def start_in_turn(self, source: str, read: Callable[[], T]) -> "asyncio.Future[T]":
+        """Start a read when the earlier ones of this source have returned; Transient if that takes too long.
+
+        It does not share their answer: they may have looked before that happened which it is to see.
+        """
+        if source not in self._running:
+            return self.start(source, read)
+        future: asyncio.Future[T] = _quiet_future()
+        self._lines[source][future] = partial(self._begin, source, read, future)
+        asyncio.get_running_loop().call_later(self._turn_s, self._give_up, source, future)
+        return future
+
+    def _give_up(self, source: str, future: "asyncio.Future[Any]") -> None:
+        if self._lines[source].pop(future, None) is not None and not future.done():
+            future.set_exception(_not_returned(source))
+
+    def _next_in_line(self, source: str) -> None:
+        if line := self._lines[source]:
+            line.pop(next(iter(line)))()
+
+    def _begin(self, source: str, read: Callable[[], T], future: "asyncio.Future[T]") -> None:
         self._running.add(source)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        # Whoever asked may have given up by then; an exception that nobody takes is not news.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         def settle(value: T | None, error: BaseException | None) -> None:
             self._running.discard(source)
+            self._next_in_line(source)
             if future.done():
                 return
             if error is not None:
@@ -153,7 +180,6 @@ class Threads:
                 return partial(settle, None, caught)
 
         self._batch_of(loop).add(work)
-        return future
 
     def _batch_of(self, loop: asyncio.AbstractEventLoop) -> _Batch:
         if self._batch is None or self._batch.loop is not loop:
@@ -165,6 +191,17 @@ class Threads:
         batch, self._batch = self._batch, None
         if batch is not None:
             batch.send()
+
+
+def _quiet_future() -> "asyncio.Future[Any]":
+    # Whoever asked may have given up by then; an exception that nobody takes is not news.
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+def _not_returned(source: str) -> Transient:
+    return Transient(f"an earlier read of {source} has not returned")
 
 
 # What these read goes by their name alone, so that a pass may begin with it because the last one read it.
@@ -328,8 +365,8 @@ class Facts:
         if (notes := NOTES.get()) is not None:
             notes.note_read(source, read)
         if source not in self._cache:
-            is_ahead = source in self._ahead_reads
-            self._cache[source] = self._ahead_reads.pop(source) if is_ahead else self._threads.start(source, read)
+            ahead = self._ahead_reads.pop(source, None)
+            self._cache[source] = ahead or self._threads.start_in_turn(source, read)
         found: asyncio.Future[T] = self._cache[source]
         # Shielded: one check's deadline must not take the answer from the others.
         return found.result() if found.done() else await asyncio.shield(found)
@@ -350,10 +387,9 @@ class Facts:
     def forget_ahead(self) -> None:
         """Forget what was asked ahead and that nobody has wanted yet: what it tells of may just have been changed.
 
-        A read that has not returned stays, for another one of its source would not be started. Nothing more is noted:
-        what is wanted from here on must be asked from here on.
+        Nothing more is noted: what is wanted from here on must be asked from here on.
         """
-        self._ahead_reads = {source: read for source, read in self._ahead_reads.items() if not read.done()}
+        self._ahead_reads.clear()
         self._ahead_answers.clear()
         if (notes := NOTES.get()) is not None:
             notes.is_open = False

@@ -58,6 +58,30 @@ async def test_a_read_that_hangs_is_not_started_again_in_the_next_pass() -> None
     assert await threads.start("x", lambda: 7) == 7
 
 
+async def test_a_read_waits_for_that_of_another_pass_and_then_looks_itself(passes: Callable[[], Facts]) -> None:
+    go = threading.Event()
+    before = asyncio.ensure_future(passes().read("x", lambda: go.wait(5) and "before"))
+    await asyncio.sleep(0)
+    reads = itertools.count(1)
+    behind = [asyncio.ensure_future(passes().read("x", lambda: next(reads))) for _ in range(3)]
+    await asyncio.sleep(0)
+    go.set()
+
+    assert await asyncio.gather(before, *behind) == ["before", 1, 2, 3]
+
+
+async def test_a_read_waits_in_vain_for_one_that_hangs() -> None:
+    threads, go, reads = Threads(turn_s=0.01), threading.Event(), itertools.count(1)
+    first = threads.start("x", lambda: go.wait(5))
+
+    with pytest.raises(Transient, match="an earlier read of x has not returned"):
+        await threads.start_in_turn("x", lambda: next(reads))
+    go.set()
+
+    assert await first is True
+    assert await threads.start_in_turn("x", lambda: next(reads)) == 1
+
+
 async def test_an_unreadable_source_raises_in_everyone_who_asks(facts: Facts) -> None:
     (facts.roots.proc / "self" / "mountinfo").write_text("garbage\n")
 
