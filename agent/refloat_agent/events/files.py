@@ -20,6 +20,7 @@ from refloat_agent.events.source import REST_S, Subscription, readable
 from refloat_checks.facts import Threads
 from refloat_checks.proc import Roots, read_mounts
 from refloat_checks.wakes import CgroupEmpty, FileChange
+from refloat_contract.errors import Transient
 
 REARM_S: Final = 1.0
 # A filesystem that is mounted over a directory hides it, and no watch tells.
@@ -79,8 +80,13 @@ class PathSource(Generic[F]):
         self._stale = False
         # A thread that hangs holds a file of its own: the number of this one may be another's by the time it goes on.
         copy = os.dup(file)
+        try:
+            arming = self.threads.start("the watched paths", lambda: self._watch(copy))
+        except Transient:
+            os.close(copy)
+            raise
         async with asyncio.timeout(DEADLINE_S):
-            armed = await self.threads.start("the watched paths", lambda: self._watch(copy))
+            armed = await arming
         for watch in self._armed.names.keys() - armed.names.keys():
             libc.inotify_remove(file, watch)
         for wake, why in armed.left_out.items():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from refloat_agent.events import files
 from refloat_agent.events.files import PathSource, cgroup_source, file_source
 from refloat_checks.proc import Mount, Roots
 from refloat_checks.wakes import CgroupEmpty, FileChange
+from refloat_contract.errors import Transient
 
 from .conftest import Serve, Told
 
@@ -126,6 +128,23 @@ async def test_what_is_on_a_filesystem_that_may_hang_is_left_to_its_interval(
         (tmp_path / "key").touch()
 
         assert local in await told.next()
+
+
+async def test_no_file_is_left_behind_each_time_that_the_paths_hang(tmp_path: Path) -> None:
+    source, go = file_source(Told(FileChange(str(tmp_path / "key"))).subscription, Roots()), threading.Event()
+    hung = source.threads.start("the watched paths", lambda: go.wait(5))
+    before = open_files()
+
+    with pytest.raises(Transient, match="has not returned"):
+        await source.serve(lambda: None)
+
+    assert open_files() == before
+    go.set()
+    await hung
+
+
+def open_files() -> set[str]:
+    return {each.name for each in Path("/proc/self/fd").iterdir()}
 
 
 async def test_a_control_group_tells_when_it_fills_and_empties(tmp_path: Path, serving: Serve) -> None:
