@@ -23,6 +23,7 @@ from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Arrival, Inbox
 from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
+from refloat_coordinator.groups import Groups
 from refloat_coordinator.leaves import Leaves
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.permits import Denial, Grant, Loops, Permit
@@ -68,6 +69,8 @@ class Loop:
         self.waves: dict[str, Wave] = {}
         self.permits: dict[str, Permit] = {}
         self.limits = limits
+        self.groups = Groups()
+        """Which nodes share a rack, a partition and the like, as it was last read."""
         self.loops = loops
         self.leaves = Leaves(idle_checks_at_once, since=ports.clock.now())
         self.trouble = ""
