@@ -20,32 +20,13 @@ from pydantic import BaseModel, ValidationError
 from refloat_contract.errors import Corrupt, Misconfigured, Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
+from refloat_coordinator import schema
 from refloat_coordinator.permits import Permit
 from refloat_coordinator.wave import Wave
 
 log = structlog.get_logger(__name__)
 
-SCHEMA_VERSION: Final = 1
 ENDED_WAVES_KEPT: Final = 200
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS waves (id TEXT PRIMARY KEY, ended INTEGER NOT NULL, started_at REAL NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS permits (node TEXT PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    node TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    wave TEXT NOT NULL,
-    at_ns INTEGER NOT NULL,
-    body TEXT NOT NULL,
-    delivered INTEGER NOT NULL DEFAULT 0,
-    rejected TEXT NOT NULL DEFAULT ''
-);
-CREATE INDEX IF NOT EXISTS events_outbox ON events (seq) WHERE delivered = 0 AND rejected = '';
-CREATE INDEX IF NOT EXISTS events_node ON events (node, seq);
-"""  # noqa: E501 - SQL reads best unbroken
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
@@ -229,15 +210,15 @@ class Ledger:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(_corrupt(self._path, str(verdict)))
-        for statement in _SCHEMA.split(";\n"):
-            db.execute(statement)
-        db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('epoch', 0)", (SCHEMA_VERSION,))
-        version = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        version = schema.version_of(db)
+        if version > schema.VERSION:
             raise Misconfigured(
-                f"{self._path} was written by another release (schema {version}, this one knows {SCHEMA_VERSION}):"
+                f"{self._path} was written by a newer release (schema {version}, this one knows {schema.VERSION}):"
                 " install that release, or move the file away"
             )
+        schema.migrate(db)
+        if 0 < version < schema.VERSION:
+            log.info("ledger_migrated", path=str(self._path), schema=schema.VERSION, before=version)
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
         return int(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
 
@@ -285,7 +266,7 @@ async def open_ledger(
 
     Raises:
         Corrupt: the file cannot be read back.
-        Misconfigured: another release wrote it.
+        Misconfigured: a newer release wrote it.
         Transient: the disk does not answer, is full, or may not be written.
     """
     ledger = Ledger(path, max_events=max_events, outbox=outbox, deadline_s=deadline_s)

@@ -8,6 +8,7 @@ from unit.coordinator.world import T0, event, idle_fleet, request, wave_over
 from refloat_contract.errors import Corrupt, Misconfigured, Transient
 from refloat_contract.words import EventKind, WaveState
 from refloat_coordinator import permits as rules
+from refloat_coordinator import schema
 from refloat_coordinator.ledger import ENDED_WAVES_KEPT, Backlog, Ledger, open_ledger
 from refloat_coordinator.permits import Grant
 
@@ -138,15 +139,61 @@ async def test_a_row_that_cannot_be_read_is_corrupt_and_not_skipped(tmp_path: Pa
         await ledger.load_waves(ended=False)
 
 
-async def test_another_schema_is_named(tmp_path: Path) -> None:
+async def test_a_file_of_a_newer_release_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     ledger, _ = await open_ledger(tmp_path / "l.sqlite")
     await ledger.aclose()
     with sqlite3.connect(tmp_path / "l.sqlite") as other:
         other.execute("UPDATE meta SET value = 99 WHERE key = 'schema'")
     other.close()
 
-    with pytest.raises(Misconfigured, match="schema 99"):
+    with pytest.raises(Misconfigured, match=r"newer release .schema 99"):
         await open_ledger(tmp_path / "l.sqlite")
+    with sqlite3.connect(tmp_path / "l.sqlite") as other:
+        assert dict(other.execute("SELECT key, value FROM meta WHERE key != 'ledger'")) == {"schema": 99, "epoch": 1}
+    other.close()
+
+
+async def test_a_file_of_schema_1_is_brought_up_to_date_with_all_that_was_in_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "l.sqlite") as old:
+        # What release 0.1.0 with schema 1 has written, as `sqlite3 .dump` shows it.
+        old.executescript(Path(__file__).with_name("ledger-1.sql").read_text())
+    old.close()
+
+    ledger, epoch = await open_ledger(tmp_path / "l.sqlite")
+    async with ledger:
+        assert epoch == 3
+        assert [wave.id for wave in await ledger.load_waves(ended=False)] == ["w1"]
+        assert [wave.id for wave in await ledger.load_waves(ended=True)] == ["w0"]
+        assert list(await ledger.load_permits()) == ["n1"]
+        assert [e.id for e in await ledger.events()] == ["e1", "e2", "e3"]
+        assert await ledger.backlog() == Backlog(waiting=1, rejected=1, dropped=0)
+    assert _tables(tmp_path / "l.sqlite") == _tables(await _new_file(tmp_path))
+
+
+async def _new_file(folder: Path) -> Path:
+    ledger, _ = await open_ledger(folder / "new.sqlite")
+    await ledger.aclose()
+    return folder / "new.sqlite"
+
+
+def _tables(path: Path) -> dict[str, str]:
+    with sqlite3.connect(path) as db:
+        rows = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
+    db.close()
+    return {name: " ".join(sql.split()) for name, sql in rows.items()}
+
+
+async def test_a_migration_that_is_cut_off_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _new_file(tmp_path)
+    before = _tables(tmp_path / "new.sqlite")
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE half (a);\nno SQL at all"))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+
+    with pytest.raises(Transient):
+        await open_ledger(tmp_path / "new.sqlite")
+    assert _tables(tmp_path / "new.sqlite") == before
 
 
 async def test_a_disk_that_cannot_be_written_is_transient(tmp_path: Path) -> None:
