@@ -2,11 +2,11 @@
 """Which kinds of check there are, and the checks that a configuration asks for."""
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
@@ -22,6 +22,8 @@ NHC_SCRIPTS: Final = "scripts"
 """Where the site's scripts are, beside an nhc.conf."""
 # Any: each kind's look takes its own limits, and only its own kind's limits are ever given to it.
 Look = Callable[[Facts, Any, str], Awaitable[Finding]]
+Found = Callable[[str, Finding], None]
+"""Hears what was found of the check of this name."""
 Wakes = Callable[[Any], tuple[Wake, ...]]
 
 
@@ -182,6 +184,13 @@ class CheckSpec(BaseModel):
 
 
 _OWN_KEYS: Final = frozenset(CheckSpec.model_fields) - {"kind", "limits"} | {"type"}
+
+
+class Together(Protocol):
+    """Looks at many checks in one go."""
+
+    async def look_at(self, facts: Facts, specs: Sequence[CheckSpec], found: Found) -> None:
+        """Look at these, and tell of each one when that is there."""
 
 
 def build(tables: Iterable[Mapping[str, Any]]) -> list[CheckSpec]:

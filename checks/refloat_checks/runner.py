@@ -4,7 +4,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -13,7 +13,7 @@ from refloat_checks.api import Finding, Result, When, failed, unknown
 from refloat_checks.facts import Facts
 from refloat_checks.probed import Unanswered
 from refloat_checks.probes import ASKED_UNTIL
-from refloat_checks.registry import CheckSpec, Look, look_of
+from refloat_checks.registry import CheckSpec, Found, Look, Together, look_of
 from refloat_contract.errors import RefloatError
 
 MESSAGE_CAP: Final = 400
@@ -28,7 +28,7 @@ def boottime_s() -> float:
 
 
 class Runner:
-    """Looks at checks, each in its own task, and says when they are due.
+    """Looks at checks, each in its own task or together with others, and says when they are due.
 
     A check that hangs, raises or babbles finds UNKNOWN and costs the others nothing: `on_result` gets each result when
     it is there.
@@ -41,11 +41,11 @@ class Runner:
         clock: Callable[[], float] = boottime_s,
         *,
         concurrency: int = CONCURRENCY,
-        find_look: Callable[[CheckSpec], Look] = look_of,
+        find_look: Callable[[CheckSpec], Look | Together] = look_of,
         offset_s: float = 0.0,
     ) -> None:
         self._offset_s = offset_s
-        self._looks = {spec.name: (spec, find_look(spec)) for spec in specs if spec.enabled}
+        self._looks = {spec.name: (spec, _together(find_look(spec))) for spec in specs if spec.enabled}
         self._facts_factory = facts_factory
         self._clock = clock
         self._concurrency = concurrency
@@ -67,24 +67,39 @@ class Runner:
         facts = self._facts_factory()
         facts.asked = None if names is None else frozenset(names)
         places = asyncio.Semaphore(self._concurrency)
+        results: dict[str, Result] = {}
 
-        async def look_at(spec: CheckSpec, look: Look) -> Result:
-            async with _Place(places):
-                result = await self._look(facts, spec, look)
+        def keep(result: Result) -> None:
+            results[result.finding.check] = result
             if on_result is not None:
                 on_result(result)
-            return result
+
+        async def look_at(specs: Sequence[CheckSpec], together: Together) -> None:
+            async with _Place(places):
+                await self._look(facts, specs, together, keep)
 
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(look_at(spec, look), name=f"check {spec.name}") for spec, look in chosen]
-        return tuple(task.result() for task in running)
+            for specs, together in _grouped(chosen):
+                tasks.create_task(look_at(specs, together), name=f"check {specs[0].name}")
+        return tuple(results[spec.name] for spec, _ in chosen)
 
-    async def _look(self, facts: Facts, spec: CheckSpec, look: Look) -> Result:
-        started_s = self._clock()
-        finding = await _guarded(facts, spec, look)
-        ended_s = self._clock()
-        log.debug("check_ran", check=spec.name, status=finding.status.value, message=finding.message)
-        return Result(finding, ended_s, ended_s - started_s)
+    async def _look(
+        self, facts: Facts, specs: Sequence[CheckSpec], together: Together, keep: Callable[[Result], None]
+    ) -> None:
+        awaited = {spec.name: spec for spec in specs}
+        said = log.bind()
+        began_s = self._clock()
+
+        def found(name: str, finding: Finding) -> None:
+            nonlocal began_s
+            finding, ended_s = _tidy(finding, awaited.pop(name)), self._clock()
+            said.debug("check_ran", check=name, status=finding.status.value, message=finding.message)
+            keep(Result(finding, ended_s, ended_s - began_s))
+            began_s = ended_s
+
+        otherwise = await _guarded(together.look_at(facts, specs, found), specs)
+        for spec in tuple(awaited.values()):
+            found(spec.name, otherwise(spec))
 
     def due(self, now_s: float, done: Collection[str] = ()) -> tuple[str, ...]:
         """Name the checks whose interval has begun since they were last named here, but for those that are done.
@@ -135,25 +150,59 @@ class _Place:
             self._places.release()
 
 
-async def _guarded(facts: Facts, spec: CheckSpec, look: Look) -> Finding:
-    deadline = asyncio.timeout(spec.deadline_s)
+class _Alone:
+    """One check, looked at by itself."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    async def look_at(self, facts: Facts, specs: Sequence[CheckSpec], found: Found) -> None:
+        for spec in specs:
+            found(spec.name, await self._look(facts, spec.limits, spec.name))
+
+
+def _together(look: Look | Together) -> Together:
+    return _Alone(look) if callable(look) else look
+
+
+def _grouped(chosen: Iterable[tuple[CheckSpec, Together]]) -> Iterable[tuple[list[CheckSpec], Together]]:
+    """Put together what is looked at together, where the first of it is."""
+    groups: dict[int, tuple[list[CheckSpec], Together]] = {}
+    for spec, together in chosen:
+        groups.setdefault(id(together), ([], together))[0].append(spec)
+    return groups.values()
+
+
+async def _guarded(looking: Awaitable[None], specs: Sequence[CheckSpec]) -> Callable[[CheckSpec], Finding]:
+    """Wait for a look, and give what is to be said of the checks that it told nothing of."""
+    deadline_s = max(spec.deadline_s for spec in specs)
+    deadline = asyncio.timeout(deadline_s)
     # Each look has a task of its own, so this tells nobody else.
-    ASKED_UNTIL.set(asyncio.get_running_loop().time() + spec.deadline_s)
+    ASKED_UNTIL.set(asyncio.get_running_loop().time() + deadline_s)
     try:
         async with deadline:
-            return _tidy(await look(facts, spec.limits, spec.name), spec)
+            await looking
+        return _otherwise("not looked at")
     except Unanswered as error:
-        silent = spec.fail_unanswered_s is not None and error.for_s >= spec.fail_unanswered_s
-        return (failed if silent else unknown)(spec.name, _line(str(error)))
+        return _otherwise(str(error), error.for_s)
     except TimeoutError as error:
-        if not deadline.expired():
-            return unknown(spec.name, _line(f"could not be looked at: {error or 'timed out'}"))
-        return unknown(spec.name, f"did not answer within {spec.deadline_s:g} s")
+        late = deadline.expired()
+        return _otherwise(
+            f"did not answer within {deadline_s:g} s" if late else f"could not be looked at: {error or 'timed out'}"
+        )
     except RefloatError as error:
-        return unknown(spec.name, _line(str(error)))
+        return _otherwise(str(error))
     except Exception as error:
-        log.exception("check_raised", check=spec.name)
-        return unknown(spec.name, _line(f"could not be looked at: {type(error).__name__}: {error}"))
+        log.exception("check_raised", check=specs[0].name)
+        return _otherwise(f"could not be looked at: {type(error).__name__}: {error}")
+
+
+def _otherwise(message: str, silent_s: float = -math.inf) -> Callable[[CheckSpec], Finding]:
+    def finding(spec: CheckSpec) -> Finding:
+        fails = spec.fail_unanswered_s is not None and silent_s >= spec.fail_unanswered_s
+        return (failed if fails else unknown)(spec.name, message)
+
+    return finding
 
 
 def _tidy(finding: Finding, spec: CheckSpec) -> Finding:

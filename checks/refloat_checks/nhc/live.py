@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """An nhc.conf among the checks of a node: each line a check of its own, all of them looked at in one pass."""
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
-from weakref import WeakKeyDictionary, proxy
+from typing import Final
 
 import structlog
 
@@ -20,7 +18,7 @@ from refloat_checks.nhc.findings import LineFinding, PassResult, verdict
 from refloat_checks.nhc.native import NativeCheck, NhcOutcome, NhcRun
 from refloat_checks.nhc.plan import Plan, Step
 from refloat_checks.nhc.variables import PATH, of_host
-from refloat_checks.registry import NHC_LINE, NHC_SCRIPTS, CheckSpec, Look, look_of, wakes_of
+from refloat_checks.registry import NHC_LINE, NHC_SCRIPTS, CheckSpec, Found, Look, look_of, wakes_of
 from refloat_checks.runner import boottime_s
 from refloat_checks.wakes import Wake
 from refloat_contract.errors import Misconfigured
@@ -56,28 +54,27 @@ class Looked:
 
 
 @dataclass(slots=True, eq=False)
-class _Running(Deaf):
-    """A pass under way: a future for each line's finding."""
+class _Telling(Deaf):
+    """Tells of each line that is awaited when its finding is there."""
 
     facts: Facts
     plan: Plan
-    awaited: dict[int, "asyncio.Future[LineFinding]"] = field(default_factory=dict)
+    awaited: dict[str, None]
+    tell: Found
 
     def began(self, step: Step) -> None:
         if not _only_looks(step, self.plan):
             self.facts.forget_ahead()
 
-    def of(self, line: int) -> "asyncio.Future[LineFinding]":
-        return self.awaited.setdefault(line, asyncio.get_running_loop().create_future())
-
     def found(self, finding: LineFinding) -> None:
-        future = self.of(finding.number)
-        if not future.done():
-            future.set_result(finding)
+        if finding.label in self.awaited:
+            del self.awaited[finding.label]
+            message = finding.message or f"{finding.check}: passed"
+            self.tell(finding.label, Finding(finding.label, finding.status, message))
 
 
 class NhcConf:
-    """The lines of one nhc.conf as checks. Those who ask with the same facts share one pass."""
+    """The lines of one nhc.conf as checks, which are looked at together in one pass."""
 
     def __init__(self, path: Path, plan: Plan, options: Options, *, clock: Callable[[], float] = boottime_s) -> None:
         self.path = path
@@ -87,7 +84,6 @@ class NhcConf:
         self._clock = clock
         self._asked = Asked()
         self._wakes = waking.by_label(plan)
-        self._passes: WeakKeyDictionary[Facts, _Running] = WeakKeyDictionary()
 
     @classmethod
     def load(
@@ -138,22 +134,28 @@ class NhcConf:
             for step in self.plan.checks
         ]
 
-    def look_of(self, spec: CheckSpec) -> Look:
+    def look_of(self, spec: CheckSpec) -> "Look | NhcConf":
         """What looks for a check, be it a line of this file or of another kind."""
-        return self.look if spec.kind == KIND else look_of(spec)
+        return self if spec.kind == KIND else look_of(spec)
 
     def wakes_of(self, spec: CheckSpec) -> tuple[Wake, ...]:
         """What wakes a check; a line is woken by what wakes its form in TOML."""
         return self._wakes.get(spec.name, ()) if spec.kind == KIND else wakes_of(spec)
 
-    async def look(self, facts: Facts, limits: Any, name: str) -> Finding:
-        """Look at one line: the first who asks runs the pass, the others wait for their line."""
-        running = self._passes.get(facts)
-        if running is None:
-            running = self._passes[facts] = _Running(proxy(facts), self.plan)
-            await self._run(facts, running)
-        found = await asyncio.shield(running.of(limits.line))
-        return Finding(name, found.status, found.message or f"{found.check}: passed")
+    async def look_at(self, facts: Facts, specs: Sequence[CheckSpec], found: Found) -> None:
+        """Look at these lines in one pass."""
+        plan, awaited = self._plan_for(facts), dict.fromkeys(spec.name for spec in specs)
+        if plan is self.plan:
+            await self._begin(facts)
+        telling = _Telling(facts, plan, awaited, found)
+        result = await Pass(plan, facts, _find, registry.names(), self._options, telling).run()
+        for name in awaited:
+            message = f"not looked at: an earlier line of {self.path} ended the run"
+            found(name, Finding(name, Status.UNKNOWN, message))
+        if plan is self.plan:
+            self.last = Looked(result, self._clock())
+        elif self.last is not None:
+            self.last = self.last.with_news_of(result)
 
     def _plan_for(self, facts: Facts) -> Plan:
         """What of the plan this pass is for: only some lines, where each of them can be looked at by itself."""
@@ -164,28 +166,11 @@ class NhcConf:
     async def _begin(self, facts: Facts) -> None:
         """Ask at once what the last pass asked line by line, and note what this one asks."""
         before, self._asked = self._asked, Asked()
-        # Noted in the task of the line that was asked for first, which runs the pass.
+        # Noted in the task that runs the pass, and in no other.
         NOTES.set(self._asked)
         # The site's scripts are run before the first line, and may change anything.
         if not self.plan.script_settings:
             await facts.ask_ahead(before)
-
-    async def _run(self, facts: Facts, running: _Running) -> None:
-        plan = self._plan_for(facts)
-        if plan is self.plan:
-            await self._begin(facts)
-        looking = Pass(plan, facts, _find, registry.names(), self._options, running)
-        try:
-            result = await looking.run()
-            if plan is self.plan:
-                self.last = Looked(result, self._clock())
-            elif self.last is not None:
-                self.last = self.last.with_news_of(result)
-        finally:
-            # A line that was not reached: an earlier one ended the run, or the pass was cancelled.
-            for step in plan.checks:
-                message = f"not looked at: an earlier line of {self.path} ended the run"
-                running.found(LineFinding(step.number, step.label, step.text, Status.UNKNOWN, 1, message))
 
 
 def _only_looks(step: Step, plan: Plan) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -293,3 +293,51 @@ async def test_a_configured_set_runs_from_end_to_end(facts: Facts, add_process: 
         "hang": "UNKNOWN",
     }
     assert all(each.duration_s >= 0 for each in results)
+
+
+class Tide:
+    """Looks at all its checks in one go: tells of those that are named, and then does as it is told."""
+
+    def __init__(self, then: Behaviour, *told: str) -> None:
+        self.then = then
+        self.told = told
+        self.asked: list[list[str]] = []
+
+    async def look_at(self, facts: Facts, specs: Sequence[CheckSpec], found: Callable[[str, Finding], None]) -> None:
+        self.asked.append([spec.name for spec in specs])
+        for name in self.told:
+            found(name, passed(name, "seen"))
+        await self.then()
+
+
+async def test_checks_that_are_looked_at_together_are_asked_for_once_and_told_of_each(facts: Facts) -> None:
+    tide = Tide(good, "b", "a")
+    checks = Runner([spec("a"), spec("b")], lambda: facts, find_look=lambda _: tide)
+    seen: list[str] = []
+
+    results = await checks.run(on_result=lambda each: seen.append(each.finding.check))
+
+    assert tide.asked == [["a", "b"]]
+    assert seen == ["b", "a"]
+    assert [(each.finding.check, each.finding.status) for each in results] == [("a", Status.OK), ("b", Status.OK)]
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        (hang, "did not answer within 0.03 s"),
+        (stumble, "could not be looked at: ZeroDivisionError: by zero"),
+        (good, "not looked at"),
+    ],
+)
+async def test_those_that_were_not_told_of_are_unknown_each(facts: Facts, then: Behaviour, message: str) -> None:
+    tide = Tide(then, "a")
+    specs = [spec(name, deadline_s=0.03) for name in ("a", "b", "c")]
+
+    found = [each.finding for each in await Runner(specs, lambda: facts, find_look=lambda _: tide).run()]
+
+    assert [(each.status.value, each.message) for each in found] == [
+        ("OK", "seen"),
+        ("UNKNOWN", message),
+        ("UNKNOWN", message),
+    ]
