@@ -3,7 +3,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -38,6 +38,10 @@ Faults = Mapping[Key, Fault]
 NOTHING: Final[Faults] = MappingProxyType({})
 
 
+_Finder = Callable[[str], str | None]
+"""Gives the subject of a line that fits a pattern, empty if that names none; None for a line that does not fit."""
+
+
 class _Tally:
     """A fault while it is counted: a storm of lines makes one new fault, not one for each line."""
 
@@ -63,38 +67,47 @@ def fold(faults: Faults, lines: Iterable[Line]) -> Faults:
     folded: dict[Key, Fault | _Tally] = dict(faults)
     changed = False
     known: Sequence[Rule] = ()
-    patterns: list[tuple[Rule, re.Pattern[str], re.Pattern[str] | None]] = []
+    finders: list[tuple[Rule, _Finder, _Finder | None]] = []
     for text, at_s, rules in lines:
         if "]: " in text and _OF_PROGRAM.match(text):
             continue
         if rules is not known:
             # A storm's lines come with the same rules.
-            known, patterns = rules, [(each, compiled(each.pattern), _good(each)) for each in rules]
-        for rule, bad, good in patterns:
-            if found := bad.search(text):
-                _tally(folded, (rule.id, _subject(found)), rule).add(text, at_s)
+            known, finders = rules, [(each, _finder(each.pattern), _good(each)) for each in rules]
+        for rule, bad, good in finders:
+            if (subject := bad(text)) is not None:
+                _tally(folded, rule, subject).add(text, at_s)
                 changed = True
-            elif good is not None and (found := good.search(text)):
-                changed |= folded.pop((rule.id, _subject(found)), None) is not None
+            elif good is not None and (subject := good(text)) is not None:
+                changed |= folded.pop((rule.id, subject), None) is not None
     if not changed:
         return faults
     return MappingProxyType({key: each.fault() if isinstance(each, _Tally) else each for key, each in folded.items()})
 
 
-def _good(rule: Rule) -> re.Pattern[str] | None:
-    return None if rule.good is None else compiled(rule.good)
+def _finder(pattern: str) -> _Finder:
+    search, of = compiled(pattern).search, compiled(pattern).groupindex.get("of")
+    if of is None:
+        return lambda line: "" if search(line) else None
+
+    def find(line: str) -> str | None:
+        found = search(line)
+        return None if found is None else found[of] or ""
+
+    return find
 
 
-def _subject(found: re.Match[str]) -> str:
-    return (found["of"] or "") if "of" in found.re.groupindex else ""
+def _good(rule: Rule) -> _Finder | None:
+    return None if rule.good is None else _finder(rule.good)
 
 
-def _tally(folded: dict[Key, Fault | _Tally], key: Key, rule: Rule) -> _Tally:
+def _tally(folded: dict[Key, Fault | _Tally], rule: Rule, subject: str) -> _Tally:
+    key = rule.id, subject
     known = folded.get(key)
     if isinstance(known, _Tally):
         return known
-    if known is None and sum(each == rule.id for each, _ in folded) >= _MOST_SUBJECTS and key[1] != _OTHERS:
-        return _tally(folded, (rule.id, _OTHERS), rule)
+    if known is None and sum(each == rule.id for each, _ in folded) >= _MOST_SUBJECTS and subject != _OTHERS:
+        return _tally(folded, rule, _OTHERS)
     tally = folded[key] = _Tally(rule, known)
     return tally
 

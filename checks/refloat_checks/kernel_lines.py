@@ -41,8 +41,7 @@ def _head(record: bytes, place: int) -> int:
 
 def message(record: bytes) -> str:
     """Its text, without the kernel's escapes."""
-    begin = record.find(b";") + 1
-    text = record[begin : record.find(b"\n", begin)]
+    text = record.partition(b";")[2].partition(b"\n")[0]
     if b"\\x" in text:
         text = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
     return text.decode("utf-8", "replace")[:_MOST]
