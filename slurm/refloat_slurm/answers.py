@@ -7,6 +7,7 @@ All of it was printed with SLURM_TIME_FORMAT=%s: a time that is not a number mea
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from refloat_contract.errors import Transient
@@ -18,6 +19,9 @@ SINFO_FORMAT: Final = "StateComplete:|,User:|,Timestamp:|,Reason:|"
 """``:|`` is a field of any width that ends with ``|``; the reason comes last, because it may hold that too."""
 
 SQUEUE_FORMAT: Final = "%i|%u|%T|%e"
+ALL_JOBS_FORMAT: Final = "%i|%u|%T|%e|%N"
+ON_NODES: Final = "RUNNING,SUSPENDED,COMPLETING,CONFIGURING,STOPPED"
+"""The states of jobs that hold nodes, by names that every release knows: an estimate may miss one of a newer."""
 
 # States in which a job has nothing on a node any more, or not yet. Whatever else squeue prints holds the node.
 _NOT_ON_NODE: Final = frozenset(
@@ -146,6 +150,22 @@ def read_squeue(text: str) -> tuple[Job, ...]:
     """
     jobs = (_job(line) for line in text.split("\n") if line.strip())
     return tuple(job for job in jobs if job.state not in _NOT_ON_NODE)
+
+
+def read_all_jobs(text: str) -> tuple[Job, ...]:
+    """The jobs in squeue's answer about the whole cluster, with their nodes.
+
+    Raises:
+        Transient: a line is not understood.
+    """
+    return tuple(_placed(line) for line in text.split("\n") if line.strip())
+
+
+def _placed(line: str) -> Job:
+    head, bar, nodes = line.strip().rpartition("|")
+    if not bar:
+        raise not_understood("squeue", line)
+    return replace(_job(head), nodes=nodes)
 
 
 def _job(line: str) -> Job:

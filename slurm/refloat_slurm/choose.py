@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from refloat_contract.errors import RefloatError
-from refloat_slurm.gateway import SlurmGateway
+from refloat_slurm.gateway import ClusterGateway
 from refloat_slurm.via_pyslurm import PyslurmGateway
 from refloat_slurm.via_scontrol import DEADLINE_S, ScontrolGateway
 
@@ -19,7 +19,7 @@ PROBE_S: Final = 5.0
 class Choice:
     """A gateway, and one sentence that says why it is this one."""
 
-    gateway: SlurmGateway
+    gateway: ClusterGateway
     why: str
 
 

@@ -43,6 +43,14 @@ class Job:
     user: str
     state: str
     ends_at: int = 0  # seconds since 1970 by its time limit; 0 when Slurm does not tell
+    nodes: str = ""  # as a hostlist; told by `ClusterGateway.all_jobs` only
+
+
+class JobEnd(StrEnum):
+    """How `ClusterGateway.end_job` ends one."""
+
+    REQUEUE = "requeue"
+    CANCEL = "cancel"
 
 
 class Change(StrEnum):
@@ -88,4 +96,16 @@ class SlurmGateway(Protocol):
 
     async def aclose(self) -> None:
         """End helper processes."""
+        ...
+
+
+class ClusterGateway(SlurmGateway, Protocol):
+    """What the coordinator asks of Slurm besides. No agent has it: nothing on a node can end a job."""
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        """All jobs of the cluster that hold nodes, each with its nodes, in one call. Once a minute at most."""
+        ...
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        """End a job because an operator said so in as many words; only a batch job can be requeued (Refused)."""
         ...

@@ -16,3 +16,17 @@ def plain(name: str) -> str:
     if _PLAIN.fullmatch(name) is None or name.upper() == "ALL":
         raise ValueError(f"not the name of one node: {name!r}")
     return name
+
+
+_JOB = re.compile(r"[0-9]{1,19}(?:[_+][0-9]{1,19})?")
+
+
+def plain_job(job: str) -> str:
+    """Return ``job`` if it is the id of one job: ``7``, ``7_3`` of an array, ``7+1`` of a heterogeneous job.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if _JOB.fullmatch(job) is None:
+        raise ValueError(f"not the id of one job: {job!r}")
+    return job

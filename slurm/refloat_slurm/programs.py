@@ -5,10 +5,10 @@ import os
 from collections.abc import Mapping, Sequence
 
 from refloat_service.commands import run
-from refloat_slurm.answers import SQUEUE_FORMAT, read_squeue
+from refloat_slurm.answers import ALL_JOBS_FORMAT, ON_NODES, SQUEUE_FORMAT, read_all_jobs, read_squeue
 from refloat_slurm.complaints import sort_complaint
-from refloat_slurm.gateway import Job
-from refloat_slurm.names import plain
+from refloat_slurm.gateway import Job, JobEnd
+from refloat_slurm.names import plain, plain_job
 
 # Users' defaults in the environment would change filters, formats and even the cluster that is asked.
 _FOREIGN = ("SINFO_", "SQUEUE_", "SCONTROL_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT", "LC_", "LANG")
@@ -42,3 +42,14 @@ async def jobs_on(name: str, squeue: str, deadline_s: float) -> tuple[Job, ...]:
     """
     text = await ask([squeue, "-h", "-a", "-r", "-w", plain(name), "-t", "all", "-o", SQUEUE_FORMAT], deadline_s)
     return read_squeue(text)
+
+
+async def all_jobs(squeue: str, deadline_s: float) -> tuple[Job, ...]:
+    """All jobs that hold nodes, in one call; pending ones, of which there may be very many, are not asked for."""
+    return read_all_jobs(await ask([squeue, "-h", "-a", "-t", ON_NODES, "-o", ALL_JOBS_FORMAT], deadline_s))
+
+
+async def end_job(job: str, how: JobEnd, *, scontrol: str, scancel: str, deadline_s: float) -> None:
+    """Requeue a job, or cancel it."""
+    argv = [scontrol, "requeue", plain_job(job)] if how is JobEnd.REQUEUE else [scancel, plain_job(job)]
+    await ask(argv, deadline_s)

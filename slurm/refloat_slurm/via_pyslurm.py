@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from refloat_contract.errors import RefloatError, Transient
 from refloat_slurm.complaints import not_understood, sort_complaint
-from refloat_slurm.gateway import Change, Job, NodeView, Registration
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
 from refloat_slurm.names import plain
-from refloat_slurm.programs import environment, jobs_on
+from refloat_slurm.programs import all_jobs, end_job, environment, jobs_on
 from refloat_slurm.states import parse_flags
 from refloat_slurm.via_scontrol import DEADLINE_S, check_change
 
@@ -23,15 +23,25 @@ _KILLED_WITHIN_S: Final = 1.0
 
 
 class PyslurmGateway:
-    """`SlurmGateway` by pyslurm in a helper process, one request at a time.
+    """`ClusterGateway` by pyslurm in a helper process, one request at a time.
 
     Jobs come from squeue: pyslurm can only load the whole job table, its `Job.state` hides COMPLETING behind the state
     that the job ended in, and a job's nodes are a hostlist to be expanded here. That would be our guess in place of
     Slurm's own answer, for a call that is made once a cycle.
     """
 
-    def __init__(self, squeue: str = "squeue", deadline_s: float = DEADLINE_S, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        squeue: str = "squeue",
+        deadline_s: float = DEADLINE_S,
+        python: str = sys.executable,
+        *,
+        scontrol: str = "scontrol",
+        scancel: str = "scancel",
+    ) -> None:
         self._squeue = squeue
+        self._scontrol = scontrol
+        self._scancel = scancel
         self._deadline_s = deadline_s
         self._worker = _Worker(python)
         self._lock = asyncio.Lock()
@@ -70,6 +80,14 @@ class PyslurmGateway:
     async def jobs(self, name: str) -> tuple[Job, ...]:
         """All jobs that hold the node, by squeue."""
         return await jobs_on(name, self._squeue, self._deadline_s)
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        """All jobs that hold nodes, by squeue."""
+        return await all_jobs(self._squeue, self._deadline_s)
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        """Requeue a job by scontrol, or cancel it by scancel."""
+        await end_job(job, how, scontrol=self._scontrol, scancel=self._scancel, deadline_s=self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

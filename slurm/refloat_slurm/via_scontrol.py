@@ -5,23 +5,30 @@ from collections.abc import Mapping
 from typing import Final
 
 from refloat_slurm.answers import SINFO_FORMAT, read_node, read_nodes, read_sinfo
-from refloat_slurm.gateway import Change, Job, NodeView
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
 from refloat_slurm.names import plain
-from refloat_slurm.programs import ask, jobs_on
+from refloat_slurm.programs import all_jobs, ask, end_job, jobs_on
 
 DEADLINE_S: Final = 15.0
 """Longer than scontrol needs to give up on a slurmctld that is down (9 s) or hangs (MessageTimeout, 10 s)."""
 
 
 class ScontrolGateway:
-    """`SlurmGateway` by sinfo, scontrol and squeue."""
+    """`ClusterGateway` by sinfo, scontrol, squeue and scancel."""
 
     def __init__(
-        self, scontrol: str = "scontrol", sinfo: str = "sinfo", squeue: str = "squeue", deadline_s: float = DEADLINE_S
+        self,
+        scontrol: str = "scontrol",
+        sinfo: str = "sinfo",
+        squeue: str = "squeue",
+        deadline_s: float = DEADLINE_S,
+        *,
+        scancel: str = "scancel",
     ) -> None:
         self._scontrol = scontrol
         self._sinfo = sinfo
         self._squeue = squeue
+        self._scancel = scancel
         self._deadline_s = deadline_s
 
     @property
@@ -49,6 +56,14 @@ class ScontrolGateway:
     async def jobs(self, name: str) -> tuple[Job, ...]:
         """All jobs that hold the node."""
         return await jobs_on(name, self._squeue, self._deadline_s)
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        """All jobs that hold nodes."""
+        return await all_jobs(self._squeue, self._deadline_s)
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        """Requeue a job, or cancel it."""
+        await end_job(job, how, scontrol=self._scontrol, scancel=self._scancel, deadline_s=self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

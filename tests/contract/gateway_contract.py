@@ -11,7 +11,7 @@ import pytest
 
 from refloat_contract.errors import Refused, UnknownNode
 from refloat_contract.reasons import is_same
-from refloat_slurm.gateway import Change, NodeView, SlurmGateway
+from refloat_slurm.gateway import Change, ClusterGateway, JobEnd, NodeView
 from refloat_slurm.states import has_known_base, is_busy, is_drain_set, is_drained, is_in_service
 
 SOON_S: Final = 20.0
@@ -43,7 +43,7 @@ class World(Protocol):
     """A cluster to try a gateway on."""
 
     @property
-    def gateway(self) -> SlurmGateway:
+    def gateway(self) -> ClusterGateway:
         """The gateway under test; it acts as root."""
         ...
 
@@ -121,6 +121,27 @@ async def a_job_that_ends_leaves_a_drained_node(world: World) -> None:
     view = await world.wait_for(world.node, is_drained, SOON_S)
     assert view.reason == "reboot"
     assert await world.gateway.jobs(world.node) == ()
+
+
+async def all_jobs_are_told_with_their_nodes(world: World) -> None:
+    job = await world.submit_job(world.node, 30)
+
+    [found] = [one for one in await world.gateway.all_jobs() if one.id == job]
+
+    assert (found.nodes, found.state) == (world.node, "RUNNING")
+    assert found.ends_at > 0
+
+
+async def a_job_ends_when_an_operator_says_so(world: World) -> None:
+    await world.gateway.end_job(await world.submit_job(world.node, 300), JobEnd.CANCEL)
+    await world.wait_for(world.node, lambda view: not is_busy(view), SOON_S)
+    job = await world.submit_job(world.node, 300)
+    await world.gateway.update(world.node, Change.DRAIN, "reboot")
+    await world.gateway.end_job(job, JobEnd.REQUEUE)
+    await world.wait_for(world.node, is_drained, SOON_S)
+
+    assert await world.gateway.jobs(world.node) == ()
+    await world.gateway.end_job(job, JobEnd.CANCEL)  # it waits for another run
 
 
 async def a_suspended_job_hides_from_the_flags_but_not_from_jobs(world: World) -> None:
@@ -310,6 +331,8 @@ PROMISES: Final[Sequence[Promise]] = (
     an_idle_node_is_in_service_and_has_no_jobs,
     a_running_job_keeps_a_draining_node_busy,
     a_job_that_ends_leaves_a_drained_node,
+    all_jobs_are_told_with_their_nodes,
+    a_job_ends_when_an_operator_says_so,
     a_suspended_job_hides_from_the_flags_but_not_from_jobs,
     down_keeps_drain,
     resume_of_down_and_drain_ends_idle,

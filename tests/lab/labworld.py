@@ -12,7 +12,7 @@ from pathlib import Path
 from reflab.cluster import Lab
 from reflab.places import CONTROLLER
 
-from refloat_slurm.gateway import NodeView, SlurmGateway
+from refloat_slurm.gateway import ClusterGateway, NodeView
 from refloat_slurm.via_pyslurm import PyslurmGateway
 from refloat_slurm.via_scontrol import ScontrolGateway
 
@@ -27,7 +27,7 @@ POLL_S = 0.1
 class LabWorld:
     """The lab as a `World`; what is done to it is done from threads, for the lab blocks."""
 
-    def __init__(self, lab: Lab, gateway: SlurmGateway, node: str = "n1") -> None:
+    def __init__(self, lab: Lab, gateway: ClusterGateway, node: str = "n1") -> None:
         self.lab = lab
         self.gateway = gateway
         self.node = node
@@ -59,15 +59,15 @@ class LabWorld:
 
 def gateway_inside(lab: Lab, name: str, folder: Path, backend: str) -> ScontrolGateway | PyslurmGateway:
     """The gateway as it would work in the container ``name``; its wrappers, in ``folder``, serve this boot only."""
-    squeue = _wrapper(folder / "squeue", lab, name, "/usr/bin/squeue")
+    programs = ("scontrol", "sinfo", "squeue", "scancel")
+    scontrol, sinfo, squeue, scancel = (_wrapper(folder / word, lab, name, f"/usr/bin/{word}") for word in programs)
     if backend == "pyslurm":
         place = lab.node(name).share / "pyslurm"
         if not place.exists():
             shutil.copytree(PYSLURM_FOLDER, place)
         python = _wrapper(folder / "python", lab, name, "/opt/refloat/bin/python", {"PYTHONPATH": "/lab/pyslurm"})
-        return PyslurmGateway(squeue=squeue, python=python)
-    scontrol, sinfo = (_wrapper(folder / word, lab, name, f"/usr/bin/{word}") for word in ("scontrol", "sinfo"))
-    return ScontrolGateway(scontrol, sinfo, squeue)
+        return PyslurmGateway(squeue=squeue, python=python, scontrol=scontrol, scancel=scancel)
+    return ScontrolGateway(scontrol, sinfo, squeue, scancel=scancel)
 
 
 def _wrapper(path: Path, lab: Lab, name: str, program: str, environment: Mapping[str, str] | None = None) -> str:

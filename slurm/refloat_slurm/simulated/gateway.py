@@ -7,14 +7,14 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 
 from refloat_contract.errors import RefloatError, Transient
-from refloat_slurm.gateway import Change, Job, NodeView
-from refloat_slurm.names import plain
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
+from refloat_slurm.names import plain, plain_job
 from refloat_slurm.simulated.slurmctld import SimulatedSlurmctld
 from refloat_slurm.via_scontrol import DEADLINE_S, check_change
 
 
 class SimulatedGateway:
-    """`SlurmGateway` on a `SimulatedSlurmctld`.
+    """`ClusterGateway` on a `SimulatedSlurmctld`.
 
     ``latency`` says how long the next call takes; one that would take longer than the deadline raises Transient, and if
     it was a write it is applied all the same, as slurmctld does.
@@ -59,6 +59,17 @@ class SimulatedGateway:
         """All jobs that hold the node."""
         await self._travel()
         return self._slurmctld.jobs_on(plain(name))
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        """All jobs that hold nodes."""
+        await self._travel()
+        return self._slurmctld.all_jobs()
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        """Requeue a job, or cancel it."""
+        plain_job(job)
+        await self._travel()
+        self._slurmctld.end(int(job), how)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

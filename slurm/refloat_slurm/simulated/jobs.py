@@ -32,6 +32,7 @@ class SimulatedJob:
     runs: int = 0  # counts, so that the end of an earlier run is known as stale
     harmed: bool = False  # in this run
     cancelled: bool = False
+    requeued: bool = False  # once its epilog has run
     nodes: list[SimulatedNode] = field(default_factory=list)
 
     def cpus_on(self, node: SimulatedNode) -> int:
@@ -93,6 +94,12 @@ class JobQueue:
             self._complete(job)
         else:
             del self.jobs[job.id], self._pending[job.id]
+
+    def requeue(self, job_id: int) -> None:
+        """End a job's run by an administrator's wish; it waits for another one. No harm."""
+        job = self._find(job_id, "RUNNING", "SUSPENDED")
+        job.requeued = True
+        self._complete(job)
 
     def hurt(self, node: SimulatedNode, cause: str) -> None:
         """The node lost power: what ran there is dead, though slurmctld does not know yet."""
@@ -173,6 +180,10 @@ class JobQueue:
         if job.harmed:
             return  # the node is gone; slurmctld will notice
         self._leave(job)
+        if job.requeued:
+            job.requeued = False
+            self._requeue(job)
+            return
         del self.jobs[job.id]
         self.completed += not job.cancelled
 

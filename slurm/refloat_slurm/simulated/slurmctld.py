@@ -5,11 +5,12 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import Enum
 from typing import TypeAlias
 
 from refloat_contract.errors import Refused, Transient
-from refloat_slurm.gateway import Change, Job, NodeView
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
 from refloat_slurm.simulated.admin import Administration
 from refloat_slurm.simulated.agenda import Agenda
 from refloat_slurm.simulated.jobs import Harm, JobQueue, SimulatedJob
@@ -93,10 +94,25 @@ class SimulatedSlurmctld:
     def jobs_on(self, name: str) -> tuple[Job, ...]:
         """The jobs that hold the node."""
         self._answer()
+        return tuple(_job(job) for job in self._table.find(name).jobs.values())
+
+    def all_jobs(self) -> tuple[Job, ...]:
+        """The jobs that hold nodes, each with its nodes."""
+        self._answer()
         return tuple(
-            Job(str(job.id), job.user, job.state, int(job.ends_at + job.limit_s - job.seconds))
-            for job in self._table.find(name).jobs.values()
+            replace(_job(job), nodes=",".join(node.name for node in job.nodes))
+            for job in self._jobs.jobs.values()
+            if job.nodes
         )
+
+    def end(self, job_id: int, how: JobEnd) -> None:
+        """`scontrol requeue` or `scancel` of a job by an administrator; Refused for a job that is over."""
+        self._answer()
+        if how is JobEnd.CANCEL:
+            self._jobs.cancel(job_id)
+        else:
+            self._jobs.requeue(job_id)
+        self.tick()
 
     def update(self, name: str, change: Change | None, reason: str | None = None, user: str = "root") -> None:
         """`scontrol update nodename=NAME state=CHANGE reason=REASON` by ``user``.
@@ -275,6 +291,10 @@ class SimulatedSlurmctld:
         self.reboots_issued.append(name)
         if self._on_reboot is not None:
             self._on_reboot(name)
+
+
+def _job(job: SimulatedJob) -> Job:
+    return Job(str(job.id), job.user, job.state, int(job.ends_at + job.limit_s - job.seconds))
 
 
 async def run(slurmctld: SimulatedSlurmctld, period_s: float) -> None:

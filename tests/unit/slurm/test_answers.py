@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat_contract.errors import Transient
-from refloat_slurm.answers import read_node, read_nodes, read_sinfo, read_squeue
+from refloat_slurm.answers import read_all_jobs, read_node, read_nodes, read_sinfo, read_squeue
 from refloat_slurm.gateway import Job, NodeView, Registration
 
 HEAD = (
@@ -168,6 +168,13 @@ def test_squeue_tells_all_jobs_that_hold_the_node() -> None:
 
 def test_no_jobs_are_no_jobs() -> None:
     assert read_squeue("") == ()
+    assert read_all_jobs("") == ()
+
+
+@pytest.mark.parametrize("text", ["1|alice|RUNNING|17\n", "nonsense\n", "1|alice|RUNNING|tomorrow|n1\n"])
+def test_a_list_of_all_jobs_that_is_not_understood_is_transient(text: str) -> None:
+    with pytest.raises(Transient, match="understand"):
+        read_all_jobs(text)
 
 
 @pytest.mark.parametrize("text", ["1|alice|RUNNING\n", "nonsense\n", "1|alice||17\n", "1|alice|RUNNING|tomorrow\n"])

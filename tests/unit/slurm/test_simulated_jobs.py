@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat_contract.errors import Refused
-from refloat_slurm.gateway import Change
+from refloat_slurm.gateway import Change, JobEnd
 from refloat_slurm.simulated import Rules, SimulatedSlurmctld
 
 START = 1000.0
@@ -270,3 +270,27 @@ def test_whatever_happens_no_node_is_overbooked_and_no_job_is_lost(steps: list[t
     gone = done.count("submit") - slurmctld.jobs_run - len(slurmctld._jobs.jobs)
     epilogs = sum(harm.state == "COMPLETING" for harm in slurmctld.harms)
     assert 0 <= gone <= done.count("cancel") + epilogs
+
+
+def test_a_requeued_job_leaves_its_node_and_runs_again() -> None:
+    slurmctld = cluster()
+    job = slurmctld.submit(100)
+    slurmctld.end(job, JobEnd.REQUEUE)
+    assert [one.state for one in slurmctld.all_jobs()] == ["COMPLETING"]
+    slurmctld.tick(START + 5)
+    assert (slurmctld.all_jobs(), slurmctld.jobs_waiting) == ((), 1)
+    slurmctld.tick(START + 500)
+
+    assert (slurmctld.jobs_run, slurmctld.jobs_harmed) == (1, 0)
+
+
+def test_an_operator_ends_only_jobs_that_are_there() -> None:
+    slurmctld = cluster()
+    job = slurmctld.submit(100)
+    slurmctld.end(job, JobEnd.CANCEL)
+    slurmctld.tick(START + 5)
+
+    assert slurmctld.jobs_run == 0
+    for how in JobEnd:
+        with pytest.raises(Refused):
+            slurmctld.end(job, how)

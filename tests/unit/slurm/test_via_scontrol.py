@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refloat_contract.errors import RefloatError, Refused, Transient, UnknownNode
-from refloat_slurm.gateway import Change, Job, NodeView
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
 from refloat_slurm.via_scontrol import ScontrolGateway
 
 Tool = Callable[..., str]
@@ -101,6 +101,30 @@ async def test_jobs_in_all_states_are_asked_for(tool: Tool) -> None:
 
     assert await ScontrolGateway(squeue=squeue).jobs("n1") == (Job("7", "alice", "SUSPENDED", 0),)
     assert arguments(squeue) == ["-h", "-a", "-r", "-w", "n1", "-t", "all", "-o", "%i|%u|%T|%e"]
+
+
+async def test_all_jobs_come_with_their_nodes_in_one_call(tool: Tool) -> None:
+    squeue = tool("squeue", "7|alice|RUNNING|1795217017|n[1-2]\n8_1|bob|COMPLETING|NONE|n4\n")
+
+    assert await ScontrolGateway(squeue=squeue).all_jobs() == (
+        Job("7", "alice", "RUNNING", 1795217017, "n[1-2]"),
+        Job("8_1", "bob", "COMPLETING", 0, "n4"),
+    )
+    states = "RUNNING,SUSPENDED,COMPLETING,CONFIGURING,STOPPED"
+    assert arguments(squeue) == ["-h", "-a", "-t", states, "-o", "%i|%u|%T|%e|%N"]
+
+
+async def test_a_job_is_requeued_or_cancelled_by_its_id_alone(tool: Tool) -> None:
+    scontrol, scancel = tool("scontrol"), tool("scancel")
+    gateway = ScontrolGateway(scontrol=scontrol, scancel=scancel)
+    await gateway.end_job("7_3", JobEnd.REQUEUE)
+    await gateway.end_job("8+1", JobEnd.CANCEL)
+
+    assert arguments(scontrol) == ["requeue", "7_3"]
+    assert arguments(scancel) == ["8+1"]
+    for wrong in ("", "-a", "7,8", "7_[1-4]", "alice", "7 8"):
+        with pytest.raises(ValueError, match="not the id of one job"):
+            await gateway.end_job(wrong, JobEnd.CANCEL)
 
 
 @pytest.mark.parametrize(
