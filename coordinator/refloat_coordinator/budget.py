@@ -2,7 +2,10 @@
 """How many nodes may be out at once, and what is left of that; pure."""
 
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
+from heapq import nsmallest
 from typing import Final
 
 _NAMED: Final = 3
@@ -39,57 +42,109 @@ def parse_amount(given: int | str) -> Amount:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``amount`` of ``nodes`` may be out; without ``nodes`` it is about all nodes that Slurm knows."""
+    """At most ``amount`` of ``nodes`` may be out; without ``nodes`` it is about all nodes that could serve."""
 
     name: str
     amount: Amount
     nodes: frozenset[str] | None = None
 
-    def covers(self, node: str, known: Collection[str]) -> bool:
-        """Whether the node is one of those that this limit is about."""
-        return node in (known if self.nodes is None else self.nodes)
+
+@lru_cache(maxsize=64)
+def _bound_by(limits: tuple[Limit, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Which of these limits name a node, by its name; made once for the groups of a site, not once for a turn."""
+    found: dict[str, list[int]] = {}
+    for number, limit in enumerate(limits):
+        for node in limit.nodes or ():
+            found.setdefault(node, []).append(number)
+    return {node: tuple(numbers) for node, numbers in found.items()}
 
 
 class Room:
-    """What is left of every limit while one decision is made.
+    """What is left of every limit while the decisions of one turn are made.
 
-    ``out`` maps a node that is out to why; ``known`` are the nodes that Slurm knows.
+    ``out`` maps a node that is out to why, ``serving`` are the nodes that could serve: others are in no limit, and no
+    part of a percentage. ``word`` says in refusals what the nodes are that were counted.
     """
 
-    def __init__(self, limits: Iterable[Limit], out: Mapping[str, str], known: Collection[str]) -> None:
-        self._known = known
-        self._out = dict(out)
-        self._limits = [(limit, {n for n in out if limit.covers(n, known)}) for limit in limits]
+    def __init__(
+        self, limits: Iterable[Limit], out: Mapping[str, str], serving: AbstractSet[str], word: str = "out"
+    ) -> None:
+        self._limits = tuple(limits)
+        self._serving = serving
+        self._word = word
+        self._named = _bound_by(self._limits)
+        self._everywhere = tuple(number for number, limit in enumerate(self._limits) if limit.nodes is None)
+        self._out: dict[str, str] = {}
+        self._out_by: list[set[str]] = [set() for _ in self._limits]
+        self._allowed: dict[int, int] = {}
+        self._said: dict[int, str] = {}
+        for node, why in out.items():
+            if node in self._serving:
+                self.take(node, why)
+
+    @property
+    def uses(self) -> Iterable[tuple[Limit, int, Mapping[str, str]]]:
+        """Every limit with how many nodes it allows, and those that count, each with why."""
+        for number, limit in enumerate(self._limits):
+            yield limit, self._allows(number), {node: self._out[node] for node in self._out_by[number]}
 
     def blocking(self, node: str) -> Limit | None:
         """The first limit that keeps ``node`` from going out now; the node itself never counts against itself."""
-        for limit, out in self._limits:
-            if limit.covers(node, self._known) and len(out) - (node in out) >= self._allowed(limit):
-                return limit
-        return None
+        number = self._first(node)
+        return None if number is None else self._limits[number]
 
     def refusal(self, node: str) -> str:
         """Why ``node`` may not go out now, naming the one limit; empty when it may."""
-        blocking = self.blocking(node)
-        if blocking is None:
+        number = self._first(node)
+        if number is None:
             return ""
-        others = next(out for limit, out in self._limits if limit is blocking) - {node}
-        return f"budget {blocking.name}: {len(others)} of {self._allowed(blocking)} out{self._named(others)}"
+        if node in self._out_by[number]:
+            return self._sentence(number, self._out_by[number] - {node})
+        # Thousands may be refused for the same reason in one turn.
+        if number not in self._said:
+            self._said[number] = self._sentence(number, self._out_by[number])
+        return self._said[number]
 
     def take(self, node: str, why: str) -> None:
         """Count ``node`` as out from here on."""
         self._out[node] = why
-        for limit, out in self._limits:
-            if limit.covers(node, self._known):
-                out.add(node)
+        for number in self._bind(node):
+            self._out_by[number].add(node)
+            self._said.pop(number, None)
 
-    def _allowed(self, limit: Limit) -> int:
-        return limit.amount.of(len(self._known if limit.nodes is None else limit.nodes))
+    def give_back(self, node: str) -> None:
+        """No longer count ``node``."""
+        if self._out.pop(node, None) is None:
+            return
+        for number in self._bind(node):
+            self._out_by[number].discard(node)
+            self._said.pop(number, None)
 
-    def _named(self, nodes: Collection[str]) -> str:
+    def _first(self, node: str) -> int | None:
+        for number in self._bind(node):
+            out = self._out_by[number]
+            if len(out) - (node in out) >= self._allows(number):
+                return number
+        return None
+
+    def _bind(self, node: str) -> tuple[int, ...]:
+        named = self._named.get(node, ())
+        return self._everywhere + named if named else self._everywhere
+
+    def _allows(self, number: int) -> int:
+        if number not in self._allowed:
+            limit = self._limits[number]
+            total = len(self._serving if limit.nodes is None else limit.nodes & self._serving)
+            self._allowed[number] = limit.amount.of(total)
+        return self._allowed[number]
+
+    def _sentence(self, number: int, out: Collection[str]) -> str:
+        limit = self._limits[number]
+        return f"budget {limit.name}: {len(out)} of {self._allows(number)} {self._word}{self._names(out)}"
+
+    def _names(self, nodes: Collection[str]) -> str:
         if not nodes:
             return ""
-        names = sorted(nodes)
-        shown = ", ".join(f"{name} ({self._out[name]})" for name in names[:_NAMED])
-        more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        shown = ", ".join(f"{name} ({self._out[name]})" for name in nsmallest(_NAMED, nodes))
+        more = f", and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
         return f": {shown}{more}"

@@ -54,6 +54,8 @@ def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str
         return f"{node.name} is out: {outage}"
     if node.slurm is None:
         return f"nothing is known of {node.name}: is that its name in Slurm?"
+    if node.name in fleet.absent:
+        return f"{node.name} is switched off by Slurm's power saving, or not there yet: {'+'.join(node.slurm.flags)}"
     return f"{node.name} is in service"
 
 

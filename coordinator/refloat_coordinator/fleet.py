@@ -72,14 +72,16 @@ Fact: TypeAlias = Heard | Told | Read | Unread
 class Fleet:
     """All nodes, and what follows from Slurm's table for all of them.
 
-    ``outages`` says why a node is out by Slurm's word; ``known`` are the nodes in Slurm's table; ``read_at`` is when
-    the last good read began (0: there was none), ``reads`` counts them; ``slurm_why`` is empty while Slurm answers.
+    ``outages`` says why a node is out by Slurm's word; ``known`` are the nodes in Slurm's table, and ``absent`` those
+    of them that neither serve nor are missing (see `outage.is_absent`); ``read_at`` is when the last good read began
+    (0: there was none), ``reads`` counts them; ``slurm_why`` is empty while Slurm answers.
     """
 
     dialect: Dialect = field(default_factory=Dialect)
     nodes: Mapping[str, Node] = field(default_factory=dict)
     outages: Mapping[str, str] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
     read_at: float = 0.0
     reads: int = 0
     slurm_why: str = "the node table has not been read yet"
@@ -88,6 +90,11 @@ class Fleet:
     def slurm_ok(self) -> bool:
         """Whether the last read of Slurm's table was good."""
         return not self.slurm_why
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """The nodes that could serve: what a percentage of nodes is a part of."""
+        return self.known - self.absent if self.absent else self.known
 
     def node(self, name: str) -> Node:
         """The node; one never heard of is empty."""
@@ -138,9 +145,10 @@ def _with_done(node: Node, wave: str, done: Done) -> Node:
 
 def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
     outages = dict(fleet.outages)
-    gone, come = set[str](), set[str]()
+    gone, come, absent = set[str](), set[str](), set(fleet.absent)
     for view in read.changed:
         nodes[view.node] = replace(nodes.get(view.node) or Node(view.node), slurm=view)
+        (absent.add if outage.is_absent(view) else absent.discard)(view.node)
         (come if view.known else gone).add(view.node)
         why = outage.cause(view, fleet.dialect)
         if why:
@@ -148,4 +156,12 @@ def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
         else:
             outages.pop(view.node, None)
     known = (fleet.known - gone) | come if read.changed else fleet.known
-    return replace(fleet, outages=outages, known=known, read_at=read.began_at, reads=fleet.reads + 1, slurm_why="")
+    return replace(
+        fleet,
+        outages=outages,
+        known=known,
+        absent=frozenset(absent),
+        read_at=read.began_at,
+        reads=fleet.reads + 1,
+        slurm_why="",
+    )

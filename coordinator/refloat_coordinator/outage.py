@@ -15,7 +15,6 @@ _OUT_FLAGS: Final[Mapping[str, str]] = {
     "FAIL": "fail",
     "FAILING": "fail",
     "ERROR": "error",
-    "FUTURE": "future",
     "INVALID_REG": "invalid registration",
     "POWERED_DOWN": "powered down",
     "POWERING_DOWN": "powering down",
@@ -29,6 +28,8 @@ _OUT_FLAGS: Final[Mapping[str, str]] = {
     "NO_RESPOND": "not responding",
 }
 _SILENT: Final = frozenset({"NOT_RESPONDING", "NO_RESPOND", "UNKNOWN"})
+_SWITCHED_OFF: Final = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"})
+_AMISS: Final = frozenset({"DOWN", "DRAIN", "ERROR", "FAIL", "FAILING", "INVALID_REG"})
 _REASONED: Final = frozenset({"DOWN", "DRAIN", "FAIL", "FAILING", "REBOOT_ISSUED", "REBOOT_REQUESTED"})
 _SHOWN: Final = 60
 
@@ -41,6 +42,8 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     """
     if not view.known:
         return "unknown to Slurm"
+    if is_absent(view):
+        return ""
     flags = frozenset(view.flags)
     word = next((words for flag, words in _OUT_FLAGS.items() if flag in flags), "")
     if word:
@@ -49,6 +52,15 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     if states.is_drain_set(flags) and not isinstance(reasons.parse(view.reason, dialect), Trigger):
         return _with_reason("drained" if states.is_drained(flags) else "draining", view.reason)
     return ""
+
+
+def is_absent(view: SlurmView) -> bool:
+    """Whether the node neither serves nor is missing: not there yet (FUTURE), or switched off by power saving.
+
+    Budgets count it on neither side. One that is drained or down as well is out like any other.
+    """
+    flags = frozenset(view.flags)
+    return view.known and ("FUTURE" in flags or (not flags.isdisjoint(_SWITCHED_OFF) and flags.isdisjoint(_AMISS)))
 
 
 def is_down_for_sure(view: SlurmView) -> bool:

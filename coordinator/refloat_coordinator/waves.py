@@ -238,7 +238,8 @@ def _marked(wave: Wave, window: Sequence[Member], world: World, now: float) -> W
 def _rooms(wave: Wave, world: World) -> tuple[Room, Room]:
     marked = {m.node: "marked" for m in wave.with_turn(Turn.MARKED)}
     out = {**world.reserved, **marked, **permit_rules.out(world.fleet, world.permits)}
-    return Room([limit_of(wave)], out, world.fleet.known), Room(world.limits, out, world.fleet.known)
+    serving = world.fleet.serving
+    return Room([limit_of(wave)], out, serving), Room(world.limits, out, serving)
 
 
 def _intent(member: Member, fleet: Fleet, now: float) -> Member:

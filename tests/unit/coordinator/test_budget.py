@@ -25,6 +25,25 @@ def test_a_refusal_names_the_one_limit_and_who_uses_it_up() -> None:
     assert room.refusal("n8") == "budget group r3: 2 of 2 out: n7 (permit), n9 (down: Not responding)"
 
 
+def test_nodes_that_cannot_serve_are_no_part_of_a_percentage_and_count_for_nobody() -> None:
+    rack = Limit("rack r1", Amount(50, percent=True), frozenset({"n1", "n2", "n3", "gone", "off"}))
+    room = Room([rack], {"gone": "unknown to Slurm", "n1": "down"}, {"n1", "n2", "n3"})
+
+    assert room.refusal("n2") == "budget rack r1: 1 of 1 out: n1 (down)"
+
+
+def test_what_is_given_back_can_be_taken_again() -> None:
+    room = Room([Limit("cluster", Amount(1))], {"n1": "permit"}, {"n1", "n2"})
+    before = room.refusal("n2")
+    room.give_back("n1")
+    room.give_back("n1")
+    after = room.refusal("n2")
+    room.take("n2", "permit")
+
+    assert (before, after) == ("budget cluster: 1 of 1 out: n1 (permit)", "")
+    assert [(limit.name, allowed, dict(out)) for limit, allowed, out in room.uses] == [("cluster", 1, {"n2": "permit"})]
+
+
 def test_a_node_never_counts_against_itself_and_only_limits_that_cover_it_bind() -> None:
     rack = Limit("group r3", Amount(1), frozenset({"n7", "n8"}))
     room = Room([rack], {"n7": "permit"}, {"n7", "n8", "n9"})

@@ -71,3 +71,14 @@ def test_slurm_that_does_not_answer_leaves_what_is_known_in_place() -> None:
 
 def test_before_the_first_read_slurm_is_not_ok() -> None:
     assert not Fleet().slurm_ok
+
+
+def test_a_node_that_power_saving_has_switched_off_is_neither_out_nor_part_of_what_could_serve() -> None:
+    off = view("n2", "IDLE+CLOUD+POWERED_DOWN")
+    fleet = fleet_of(view("n1"), off)
+    back = fleets.fold(fleet, [Read(T0 + 1, (view("n2"),))], T0 + 1)
+
+    assert not fleet.outages
+    assert fleet.known == {"n1", "n2"}
+    assert fleet.serving == {"n1"}
+    assert back.serving == {"n1", "n2"}

@@ -26,7 +26,11 @@ from refloat_coordinator import outage
         ("IDLE+DRAIN", "refloat-hold: no link refloat=c1", "drained: refloat-hold: no link refloat=c1"),
         ("DOWN+NOT_RESPONDING", "Not responding", "down: Not responding"),
         ("IDLE+FAIL", "x", "fail: x"),
-        ("IDLE+POWERED_DOWN", "", "powered down"),
+        ("IDLE+POWERED_DOWN", "", ""),  # by power saving: neither serving nor missing
+        ("FUTURE", "", ""),
+        ("IDLE+DRAIN+POWERED_DOWN", "bad DIMM", "powered down: bad DIMM"),
+        ("DOWN+POWERED_DOWN", "ResumeTimeout reached", "down: ResumeTimeout reached"),
+        ("IDLE+POWERING_UP+NOT_RESPONDING", "", "powering up"),
         ("UNKNOWN", "", "not registered"),
         ("IDLE+REBOOT_REQUESTED", "R", "about to be rebooted by Slurm: R"),
     ],
