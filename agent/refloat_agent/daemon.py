@@ -35,7 +35,7 @@ from refloat_agent.observation import Observation
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
 from refloat_agent.spool import Spool
-from refloat_agent.status import Desk, report_of
+from refloat_agent.status import ACTING, Desk, report_of
 from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
@@ -244,7 +244,7 @@ class Agent:
             checks=len(self.health.runner.specs),
         )
         desk = Desk(self)
-        server = ControlServer(self.settings.socket, desk.handlers(), mode=0o600)
+        server = ControlServer(self.settings.socket, desk.handlers(), mode=0o600, acting=ACTING)
         tasks.create_task(server.serve(), name="control socket")
         if isinstance(self.bus, Bus):
             tasks.create_task(self.bus.run(), name="bus")

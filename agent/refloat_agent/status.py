@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PROFILE_S: Final = 30.0
 _MAX_NAME: Final = 64
+ACTING: Final = frozenset({"gate", "check_clear", "check_switch"})
+"""The commands that do more than tell: the gate drains a node whose boot takes too long."""
 
 
 def _left(cycle: Cycle, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:

@@ -171,9 +171,13 @@ class CoordinatorSettings(Settings):
     state_dir: Path = Field(Path("/var/lib/refloat"), description="where the ledger lies (coordinator.sqlite)")
     socket: Path = Field(Path("/run/refloat/coordinator.sock"), description="where the command line finds the daemon")
     socket_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
-        "0600", description="who may use that socket: whoever may, can start waves"
+        "0600", description="who may use that socket; whoever may can read, and only some can act: see `socket_group`"
     )
-    socket_group: str = Field("", description="the socket's group; empty: the daemon's own")
+    socket_group: str = Field(
+        "",
+        description="the socket's group, whose members may start and stop waves, as may root and the daemon's user; "
+        "empty: the daemon's own group, which may not",
+    )
     max_events: int = Field(100_000, ge=1000, description="how many events the ledger keeps; the oldest delivered go")
     ledger_deadline_s: float = Field(10.0, gt=0, le=300, description="a disk that takes longer is counted as not well")
     mqtt: MqttSettings = Field(default_factory=lambda: MqttSettings.model_validate({}), description="the MQTT broker")

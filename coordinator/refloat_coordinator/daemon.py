@@ -16,7 +16,7 @@ from refloat_contract.topics import Topics
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings, InfluxSettings
-from refloat_coordinator.desk import Desk
+from refloat_coordinator.desk import ACTING, Desk
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.hands import Hands
@@ -26,7 +26,7 @@ from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.waves import GiveBack, Mark
-from refloat_service import notify
+from refloat_service import notify, secret_files
 from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
@@ -213,6 +213,7 @@ class _Parts:
             Desk(self.loop, ledger, clock, gateway).handlers(),
             int(settings.socket_mode, 8),
             settings.socket_group or None,
+            ACTING,
         )
 
     async def _connected(self) -> None:
@@ -253,12 +254,7 @@ def make_writer(settings: InfluxSettings) -> Writer | None:
 
 
 def _secret(path: Path | None, key: str) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"{key}: cannot read {path}: {error}") from error
+    return "" if path is None else secret_files.read(secret_files.locate(path, key), key).strip()
 
 
 def _make_folder(path: Path) -> None:

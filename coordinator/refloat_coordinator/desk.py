@@ -30,6 +30,9 @@ _MAX_EVENTS: Final = 100_000
 _RECENT: Final = 200
 """Events of one node to look for its cycle in."""
 
+ACTING: Final = frozenset({"wave_start", "wave_pause", "wave_resume", "wave_abort", "wave_retry", "wave_skip"})
+"""The commands that do more than tell."""
+
 Arguments = Mapping[str, Any]
 
 

@@ -5,6 +5,9 @@ asked     {"command": "wave_show", "arguments": {"id": "w1"}}
 answered  {"result": …}
       or  {"item": …} any number of times, then {"end": true}
       or  {"error": {"kind": …, "message": …}}
+
+The socket's mode says who may ask. Of those, only root, the daemon's own user and the members of the socket's group may
+ask for what acts, whatever they say they are: the kernel tells who they are.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +26,8 @@ from pydantic_core import to_json
 
 from refloat_contract import errors
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
+from refloat_service import peers
+from refloat_service.peers import Peer
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +52,10 @@ _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 
 
 class ControlServer:
-    """Serves commands on a unix socket. A handler returns an awaitable of the answer, or an iterator of many."""
+    """Serves commands on a unix socket. A handler returns an awaitable of the answer, or an iterator of many.
+
+    The commands in ``acting`` do more than tell: not everybody who may connect may give them, and who did is logged.
+    """
 
     def __init__(
         self,
@@ -55,11 +63,14 @@ class ControlServer:
         handlers: Mapping[str, Handler],
         mode: int = 0o600,
         group: str | None = None,
+        acting: Collection[str] = (),
     ) -> None:
         self._path = path
         self._handlers = handlers
         self._mode = mode
         self._group = group
+        self._group_id: int | None = None
+        self._acting = frozenset(acting)
         self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -106,6 +117,7 @@ class ControlServer:
             temporary.chmod(self._mode)
             if self._group is not None:
                 shutil.chown(temporary, group=self._group)
+                self._group_id = temporary.stat().st_gid
             listener.listen(64)
             listener.settimeout(0)
             inode = temporary.stat().st_ino
@@ -149,7 +161,10 @@ class ControlServer:
         command = "?"
         try:
             command, arguments = await _request(reader)
-            answer = self._handler(command)(arguments)
+            handler = self._handler(command)
+            if command in self._acting:
+                self._admit(command, peers.peer_of(writer.get_extra_info("socket")))
+            answer = handler(arguments)
             if isinstance(answer, AsyncIterator):
                 await _until_closed(reader, _send_all(writer, answer))
             else:
@@ -162,6 +177,18 @@ class ControlServer:
             log.exception("control_command_failed", command=command)
             said = f"{command} failed inside the daemon ({type(error).__name__}); its log has the traceback"
             await _send(writer, {"error": {"kind": "internal", "message": said}})
+
+    def _admit(self, command: str, peer: Peer) -> None:
+        """Let them give this command, and note who they are.
+
+        Raises:
+            Refused: they may only read.
+        """
+        if not peers.may_act(peer, os.geteuid(), self._group_id):
+            log.warning("control_refused", command=command, uid=peer.uid, pid=peer.pid)
+            group = f" or as a member of the group {self._group}" if self._group else ""
+            raise Refused(f"uid {peer.uid} may read here, but not ask for {command}: run this as root{group}")
+        log.info("control_command", command=command, uid=peer.uid, pid=peer.pid)
 
     def _handler(self, command: str) -> Handler:
         if command not in self._handlers:

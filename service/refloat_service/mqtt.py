@@ -9,19 +9,20 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS, MQTT_LOG_ERR
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import Field, model_validator
 
 from refloat_contract.errors import Misconfigured, RefloatError, Refused, Transient
-from refloat_service.settings import Settings
+from refloat_service import mqtt_login
+from refloat_service.mqtt_settings import MqttSettings
+
+__all__ = ["Link", "MqttSettings", "OnDelivery", "OnMessage", "Publication"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,35 +35,6 @@ _REFUSED: Final = 0x80
 OnMessage = Callable[[str, bytes, bool], None]
 Acknowledge = Callable[[], None]
 OnDelivery = Callable[[str, bytes, Acknowledge], None]
-
-
-class MqttSettings(Settings):
-    """The MQTT broker."""
-
-    host: str = Field("localhost", min_length=1, description="name or address of the broker")
-    port: int = Field(1883, ge=1, le=65535, description="its port; usually 1883, and 8883 with TLS")
-    username: str = Field("", description="name to log in with; empty: none")
-    password_file: Path | None = Field(None, description="file that holds the password, readable by the daemon only")
-    tls: bool = Field(default=False, description="encrypt, and verify the broker's certificate")
-    ca_file: Path | None = Field(None, description="certificates to trust (PEM); none: those of the system")
-    cert_file: Path | None = Field(None, description="certificate to log in with (PEM)")
-    key_file: Path | None = Field(None, description="its key (PEM)")
-    keepalive_s: int = Field(30, ge=5, le=3600, description="after 1.5 times this silence the broker says we are gone")
-    protocol: Literal["3.1.1", "5"] = Field("3.1.1", description="version of MQTT to speak")
-    reconnect_min_s: float = Field(1.0, gt=0, description="shortest wait before connecting anew")
-    reconnect_max_s: float = Field(60.0, gt=0, description="longest wait; it doubles from one try to the next")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "MqttSettings":
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together: set both or none")
-        if not self.tls and (self.ca_file or self.cert_file):
-            raise ValueError("ca_file, cert_file and key_file need tls = true")
-        if self.password_file and not self.username:
-            raise ValueError("password_file needs a username")
-        if self.reconnect_min_s > self.reconnect_max_s:
-            raise ValueError("reconnect_min_s is larger than reconnect_max_s")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +124,8 @@ class Link:
             Misconfigured: a password, certificate or key file cannot be used, at the first try.
         """
         await asyncio.to_thread(self._credentials)
+        if self._settings.is_exposed:
+            log.warning("plain_text", broker=self._where, hint="whoever is on this network can read and forge messages")
         attempt = 0
         while True:
             started = time.monotonic()
@@ -177,6 +151,8 @@ class Link:
             await client.__aenter__()
         except ValueError as error:  # a host name that cannot be encoded
             raise Transient(f"cannot connect to {self._where}: {error}") from error
+        except _HungUpError as error:
+            raise Transient(mqtt_login.refusal(str(error), self._settings)) from error
         except BaseException:
             client.abandon()
             raise
@@ -270,7 +246,7 @@ class Link:
             "broker_unreachable",
             broker=self._where,
             error=said,
-            hint=_hint(said),
+            hint=mqtt_login.hint(said),
             again_in_s=round(delay_s, 1),
         )
 
@@ -285,7 +261,7 @@ class Link:
         return f"{self._settings.host}:{self._settings.port}"
 
     def _credentials(self) -> tuple[str | None, ssl.SSLContext | None]:
-        return _password(self._settings), _tls(self._settings)
+        return mqtt_login.password(self._settings), mqtt_login.tls(self._settings)
 
     def _new_client(self, password: str | None, tls: ssl.SSLContext | None) -> "_Client":
         settings, is_5 = self._settings, self._settings.protocol == "5"
@@ -311,15 +287,25 @@ class Link:
         )
 
 
+class _HungUpError(aiomqtt.MqttError):
+    """The broker ended the connection before it had answered; the text is what the socket said of it, if anything."""
+
+
 class _Client(aiomqtt.Client):
     """aiomqtt's client, and what it has no words for.
 
     It acknowledges messages when they arrive, not when they were handled; it lets a publication wait out its whole
-    deadline when the connection is lost; and it drops the reason with which an MQTT 5 broker refuses one.
+    deadline when the connection is lost; it drops the reason with which an MQTT 5 broker refuses one; and it waits in
+    vain for the answer of a broker that has hung up. TLS 1.3 lets a broker look at our certificate when we think that
+    all is done: what it thinks of it is only in the error of the next read, which paho puts into its log.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._socket_said = ""
+        self._abandoned = False
+        self._client.on_log = self._listen
+        self._client.disable_logger()
         self._waiting: dict[int, asyncio.Future[ReasonCode]] = {}
         self._client.manual_ack_set(on=True)
 
@@ -350,6 +336,7 @@ class _Client(aiomqtt.Client):
 
     def abandon(self) -> None:
         """Close what a connect that failed or was cancelled half-way may have left open."""
+        self._abandoned = True
         self._client.disconnect()
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any) -> None:
@@ -374,55 +361,17 @@ class _Client(aiomqtt.Client):
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
 
+    def _listen(self, client: Any, userdata: Any, level: int, said: str) -> None:  # noqa: ARG002 - paho's call
+        if level == MQTT_LOG_ERR:
+            self._socket_said = said.partition(": ")[2] or said
+
     def _on_disconnect(self, *args: Any, **kwargs: Any) -> None:
         super()._on_disconnect(*args, **kwargs)
         self.give_up()
-
-
-def _password(settings: MqttSettings) -> str | None:
-    if settings.password_file is None:
-        return None
-    try:
-        return settings.password_file.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"mqtt.password_file: cannot read {settings.password_file}: {error}") from error
-
-
-def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
-    if not settings.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:  # an SSLError is one
-        raise Misconfigured(f"mqtt.ca_file: cannot use {settings.ca_file}: {error}") from error
-    if settings.cert_file is not None:
-        try:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-        except OSError as error:
-            raise Misconfigured(
-                f"mqtt.cert_file, mqtt.key_file: cannot use {settings.cert_file} and {settings.key_file}: {error}"
-            ) from error
-    return context
+        if not self._connected.done() and not self._abandoned:
+            self._connected.set_exception(_HungUpError(self._socket_said))
 
 
 def _said(error: BaseException) -> str:
     cause = error.__cause__
     return f"{error}: {cause}" if cause is not None and str(cause) not in str(error) else str(error)
-
-
-_HINTS: Final = (
-    (("refused]", "errno 111", "errno 113", "unreachable", "timed out"), "see that the broker runs and is reachable"),
-    (("errno -2", "errno -3", "errno -5", "name or service", "name resolution"), "look at mqtt.host"),
-    (("authori", "user name or password", "username or password"), "look at mqtt.username and mqtt.password_file"),
-    (("certificate", "ssl", "tls"), "look at mqtt.tls, mqtt.ca_file and the broker's certificate"),
-    (("identifier",), "let the broker accept the client id"),
-    (("version",), "look at mqtt.protocol"),
-)
-
-
-def _hint(said: str) -> str:
-    lowered = said.lower()
-    for marks, hint in _HINTS:
-        if any(mark in lowered for mark in marks):
-            return hint
-    return "the broker's log says more"

@@ -80,6 +80,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_the_writer_is_the_one_asked_for(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "token").chmod(0o600)
     v2 = load(
         tmp_path / "c.toml", f"[influx]\nkind='v2'\norg='o'\nbucket='b'\ntoken_file='{tmp_path / 'token'}'"
     ).influx
