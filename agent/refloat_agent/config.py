@@ -281,7 +281,7 @@ class AgentSettings(Settings):
     gate_deadline_s: float = Field(
         default=300.0,
         ge=0,
-        description="How long `refloat-gate.service` keeps slurmd from starting while storage is not mounted or a "
+        description="How long `refloat-boot-gate.service` keeps slurmd from starting while storage is not mounted or a "
         "check of the profile `boot` has not passed. Then the node is drained with the reason, and slurmd starts.",
     )
     services: tuple[str, ...] = Field(

@@ -51,7 +51,7 @@ def gate(
     *,
     patience: Annotated[float, typer.Option(min=0, help="Seconds that no agent may answer.")] = PATIENCE_S,
 ) -> None:
-    """Wait until the agent of this node lets slurmd start: what refloat-gate.service runs. Always ends with 0."""
+    """Wait until the agent of this node lets slurmd start: what refloat-boot-gate.service runs. Always ends with 0."""
     raise typer.Exit(wait(patience))
 
 

@@ -38,13 +38,13 @@ MOUNT = """\
 test -e /lab/server || { echo 'no answer from the server of /work' >&2; exit 1; }
 exec mount -t tmpfs work /work
 """
-GATE = "etc/systemd/system/slurmd.service.wants/refloat-gate.service"
-UNIT = "/usr/lib/systemd/system/refloat-gate.service"
+GATE = "etc/systemd/system/slurmd.service.wants/refloat-boot-gate.service"
+UNIT = "/usr/lib/systemd/system/refloat-boot-gate.service"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Lab]:
-    """Two nodes whose gate is enabled as `systemctl enable refloat-gate` does it."""
+    """Two nodes whose gate is enabled as `systemctl enable refloat-boot-gate` does it."""
     why = host.obstacle()
     if why:
         pytest.skip(why)
@@ -82,7 +82,7 @@ def reboot(lab: Lab, name: str) -> None:
     before = lab.boot_id(name)
     lab.exec(name, ["systemctl", "reboot"])
     lab.wait(lambda: lab.boot_id(name) not in {before, ""}, 60, f"a new boot of {name}")
-    lab.wait(lambda: state_of(lab, name, "refloat-gate") != "", 30, f"systemd of {name}")
+    lab.wait(lambda: state_of(lab, name, "refloat-boot-gate") != "", 30, f"systemd of {name}")
 
 
 def state_of(lab: Lab, name: str, unit: str) -> str:
@@ -92,7 +92,7 @@ def state_of(lab: Lab, name: str, unit: str) -> str:
 
 def status_of(lab: Lab, name: str) -> str:
     """What the gate tells systemd."""
-    return lab.exec(name, ["systemctl", "show", "--property=StatusText", "--value", "refloat-gate"]).stdout.strip()
+    return lab.exec(name, ["systemctl", "show", "--property=StatusText", "--value", "refloat-boot-gate"]).stdout.strip()
 
 
 def is_mounted(lab: Lab, name: str) -> bool:
@@ -106,13 +106,13 @@ def test_slurmd_does_not_start_before_storage_is_there(site: Lab) -> None:
     reboot(site, "n1")
     site.wait(lambda: "nothing is mounted on /work" in status_of(site, "n1"), 30, "the gate's word")
     for _ in range(30):
-        assert (state_of(site, "n1", "refloat-gate"), state_of(site, "n1", "slurmd")) == ("activating", "inactive")
+        assert (state_of(site, "n1", "refloat-boot-gate"), state_of(site, "n1", "slurmd")) == ("activating", "inactive")
     set_server(site, "n1", up=True)
 
     site.wait(lambda: state_of(site, "n1", "slurmd") == "active", 60, "slurmd")
     assert is_mounted(site, "n1")
     site.wait_state("n1", "IDLE", timeout=60)
-    assert "slurmd may start: storage is mounted" in site.journal("n1", "-u", "refloat-gate", "-b")
+    assert "slurmd may start: storage is mounted" in site.journal("n1", "-u", "refloat-boot-gate", "-b")
 
 
 def test_slurmd_does_not_start_before_a_check_of_the_boot_has_passed(site: Lab) -> None:
@@ -144,7 +144,7 @@ def test_a_node_whose_storage_does_not_come_is_drained_before_a_job_can_start(si
 
     assert "DRAIN" in site.node_state("n2")
     assert site.record("n2")["Reason"].startswith("refloat: boot: nothing is mounted on /work")
-    assert "the node is drained: refloat: boot:" in site.journal("n2", "-u", "refloat-gate", "-b")
+    assert "the node is drained: refloat: boot:" in site.journal("n2", "-u", "refloat-boot-gate", "-b")
     assert site.job_state(job) == "PENDING"
 
     set_server(site, "n2", up=True)
@@ -167,8 +167,8 @@ def test_slurmd_starts_where_there_is_no_agent(site: Lab) -> None:
     node = site.node("n1")
     node.put("/etc/refloat/agent.toml", "mode = 'nonsense'\n")
     drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/refloat gate --patience 2\n"
-    node.put("/etc/systemd/system/refloat-gate.service.d/patience.conf", drop_in)
+    node.put("/etc/systemd/system/refloat-boot-gate.service.d/patience.conf", drop_in)
     reboot(site, "n1")
 
     site.wait(lambda: state_of(site, "n1", "slurmd") == "active", 60, "slurmd")
-    assert "UNGUARDED: no agent answers" in site.journal("n1", "-u", "refloat-gate", "-b")
+    assert "UNGUARDED: no agent answers" in site.journal("n1", "-u", "refloat-boot-gate", "-b")
