@@ -148,10 +148,11 @@ def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
     gone, come, absent = set[str](), set[str](), set(fleet.absent)
     for view in read.changed:
         nodes[view.node] = replace(nodes.get(view.node) or Node(view.node), slurm=view)
-        (absent.add if outage.is_absent(view) else absent.discard)(view.node)
+        is_absent = outage.is_absent(view)
+        (absent.add if is_absent else absent.discard)(view.node)
         (come if view.known else gone).add(view.node)
         why = outage.cause(view, fleet.dialect)
-        if why:
+        if why and not is_absent:
             outages[view.node] = why
         else:
             outages.pop(view.node, None)

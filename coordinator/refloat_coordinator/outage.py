@@ -15,6 +15,7 @@ _OUT_FLAGS: Final[Mapping[str, str]] = {
     "FAIL": "fail",
     "FAILING": "fail",
     "ERROR": "error",
+    "FUTURE": "future",
     "INVALID_REG": "invalid registration",
     "POWERED_DOWN": "powered down",
     "POWERING_DOWN": "powering down",
@@ -42,8 +43,6 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     """
     if not view.known:
         return "unknown to Slurm"
-    if is_absent(view):
-        return ""
     flags = frozenset(view.flags)
     word = next((words for flag, words in _OUT_FLAGS.items() if flag in flags), "")
     if word:

@@ -26,8 +26,7 @@ from refloat_coordinator import outage
         ("IDLE+DRAIN", "refloat-hold: no link refloat=c1", "drained: refloat-hold: no link refloat=c1"),
         ("DOWN+NOT_RESPONDING", "Not responding", "down: Not responding"),
         ("IDLE+FAIL", "x", "fail: x"),
-        ("IDLE+POWERED_DOWN", "", ""),  # by power saving: neither serving nor missing
-        ("FUTURE", "", ""),
+        ("IDLE+POWERED_DOWN", "", "powered down"),
         ("IDLE+DRAIN+POWERED_DOWN", "bad DIMM", "powered down: bad DIMM"),
         ("DOWN+POWERED_DOWN", "ResumeTimeout reached", "down: ResumeTimeout reached"),
         ("IDLE+POWERING_UP+NOT_RESPONDING", "", "powering up"),
