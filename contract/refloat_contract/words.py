@@ -62,6 +62,8 @@ class EventKind(StrEnum):
     WAVE_PAUSED = "wave_paused"
     WAVE_ENDED = "wave_ended"
     NODE_LOST = "node_lost"
+    INCIDENT_OPENED = "incident_opened"
+    INCIDENT_CLOSED = "incident_closed"
 
 
 class Purpose(StrEnum):

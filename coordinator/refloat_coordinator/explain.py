@@ -8,7 +8,7 @@ from refloat_contract import story
 from refloat_contract.messages import Event, NodeReport, SlurmView
 from refloat_contract.words import Phase, Turn
 from refloat_coordinator.fleet import Fleet, Node
-from refloat_coordinator.permits import Permits
+from refloat_coordinator.permit import Permits
 from refloat_coordinator.wave import Member, Wave
 
 _SHOWN_TURNS = {Turn.WAITING, Turn.MARKED, Turn.HELD, Turn.SKIPPED}

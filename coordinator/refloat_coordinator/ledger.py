@@ -21,12 +21,18 @@ from refloat_contract.errors import Corrupt, Misconfigured, Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
 from refloat_coordinator import schema
-from refloat_coordinator.permits import Permit
+from refloat_coordinator.breaker import Incident
+from refloat_coordinator.permit import Permit
 from refloat_coordinator.wave import Wave
 
 log = structlog.get_logger(__name__)
 
 ENDED_WAVES_KEPT: Final = 200
+INCIDENTS_KEPT: Final = 200
+
+_FORGET_OLD_INCIDENTS: Final = (
+    "DELETE FROM incidents WHERE id NOT IN (SELECT id FROM incidents ORDER BY opened_at DESC LIMIT ?)"
+)
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
@@ -75,8 +81,16 @@ class Ledger:
         sql = "SELECT node, body FROM permits"
         return await self._do(lambda db: {row[0]: self._read(Permit, *row) for row in db.execute(sql)})
 
-    async def save(self, waves: Iterable[Wave] = (), events: Iterable[Event] = ()) -> None:
-        """Keep these waves and events: all of them or none."""
+    async def load_incidents(self) -> list[Incident]:
+        """The incidents of the breaker, oldest first."""
+        sql = "SELECT id, body FROM incidents ORDER BY opened_at, id"
+        return await self._do(lambda db: [self._read(Incident, *row) for row in db.execute(sql)])
+
+    async def save(
+        self, waves: Iterable[Wave] = (), events: Iterable[Event] = (), incidents: Iterable[Incident] = ()
+    ) -> None:
+        """Keep these waves, events and incidents: all of them or none."""
+        opened = [(one.id, one.opened_at, one.model_dump_json()) for one in incidents]
         rows = [(w.id, int(w.is_ended), w.started_at, w.model_dump_json()) for w in waves]
         told = tuple(events)
 
@@ -84,6 +98,9 @@ class Ledger:
             db.executemany("INSERT OR REPLACE INTO waves (id, ended, started_at, body) VALUES (?, ?, ?, ?)", rows)
             if any(ended for _, ended, _, _ in rows):
                 _forget_old_waves(db)
+            if opened:
+                db.executemany("INSERT OR REPLACE INTO incidents (id, opened_at, body) VALUES (?, ?, ?)", opened)
+                db.execute(_FORGET_OLD_INCIDENTS, (INCIDENTS_KEPT,))
             self._insert(db, told)
 
         await self._do(write)

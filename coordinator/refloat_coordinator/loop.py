@@ -14,11 +14,13 @@ from refloat_contract.messages import Event, NodeStatus, Order, Request, WaveRep
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import EventKind, OrderKind, Purpose, RequestKind
+from refloat_coordinator import breaker as breakers
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import leaves as leave_rules
 from refloat_coordinator import permits as permit_rules
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator import waves as wave_moves
+from refloat_coordinator.breaker import Breaker, Incident, Trip
 from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Arrival, Inbox
 from refloat_coordinator.clock import Clock
@@ -26,7 +28,10 @@ from refloat_coordinator.fleet import Fact, Fleet
 from refloat_coordinator.groups import Groups
 from refloat_coordinator.leaves import Leaves
 from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.permits import Denial, Grant, Loops, Permit
+from refloat_coordinator.permit import Permit
+from refloat_coordinator.permits import Denial, Grant, Loops
+from refloat_coordinator.rooms import Rooms
+from refloat_coordinator.rules import Rules
 from refloat_coordinator.wave import Wave
 from refloat_coordinator.waves import GiveBack, Mark, Tell, World
 from refloat_service.mqtt import Publication
@@ -35,8 +40,12 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 _BATCH: Final = 5000
+_COUNTED: Final = 100_000
 _FOLLOWER_BACKLOG: Final = 10_000
 _NO_MORE_THAN: Final = Loops()
+_TRIP: Final = Trip()
+_ANSWERS_PER_S: Final = 200.0
+"""Who is denied comes again spread by this, so that thousands do not come at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,14 @@ class Loop:
         dialect: Dialect,
         idle_checks_at_once: int = 0,
         loops: Loops = _NO_MORE_THAN,
+        trip: Trip = _TRIP,
     ) -> None:
         self.fleet = Fleet(dialect=dialect)
         self.waves: dict[str, Wave] = {}
         self.permits: dict[str, Permit] = {}
-        self.limits = limits
-        self.groups = Groups()
-        """Which nodes share a rack, a partition and the like, as it was last read."""
+        self.rules = Rules(limits)
+        self.budget = self.rules.budget(())
+        self.breaker = Breaker(trip)
         self.loops = loops
         self.leaves = Leaves(idle_checks_at_once, since=ports.clock.now())
         self.trouble = ""
@@ -88,11 +98,35 @@ class Loop:
         self._followers: set[asyncio.Queue[Event]] = set()
         self._orders = 0
         self._last_ns = 0
+        self._has_looked_at_checks = False
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """How many nodes may be out."""
+        return self.budget.limits
+
+    @property
+    def groups(self) -> Groups:
+        """Which nodes share a rack, a partition and the like."""
+        return self.budget.groups
+
+    def rule(self, rules: Rules) -> None:
+        """Decide by these rules from now on."""
+        self.rules = rules
+        self._set_budget()
+
+    def _set_budget(self) -> None:
+        before = self.budget.warnings
+        self.budget = self.rules.budget(self.fleet.known)
+        for warning in self.budget.warnings:
+            if warning not in before:
+                log.warning("limit_binds_nothing", why=warning)
 
     async def load(self) -> None:
         """Take up what the last run left: waves, permits, and the cycles that ended well meanwhile."""
         ledger = self._ports.ledger
         self.permits = await ledger.load_permits()
+        self.breaker = breakers.taken_up(self.breaker.trip, await ledger.load_incidents())
         self.waves = {wave.id: wave for wave in await ledger.load_waves(ended=False)}
         if self.waves:
             done = await ledger.events(kinds=[EventKind.RESUMED], waves=list(self.waves), limit=_BATCH * 20)
@@ -223,9 +257,16 @@ class Loop:
                 facts.append(fleets.Heard(content))
             elif isinstance(content, Event):
                 facts.append(fleets.Told(content))
+        known = self.fleet.known
         if facts:
             self.fleet = fleets.fold(self.fleet, facts, now)
-        await self._permits([content for content in contents if isinstance(content, Request)], now)
+        if known != self.fleet.known:
+            self._set_budget()
+        requests = [content for content in contents if isinstance(content, Request)]
+        await self._watch_checks(
+            [content.node for content in contents if isinstance(content, NodeStatus)], requests, now
+        )
+        await self._permits(requests, now)
         return await self._waves(now)
 
     async def _record(self, events: list[Event]) -> None:
@@ -240,58 +281,107 @@ class Loop:
                 if not queue.full():  # a reader this slow asks the ledger
                     queue.put_nowait(event)
 
-    async def _permits(self, requests: Iterable[Request], now: float) -> None:
+    async def _watch_checks(self, heard: Iterable[str], requests: Iterable[Request], now: float) -> None:
+        """Open and close incidents, before anybody is let go out for one."""
+        if not self.fleet.reads:
+            return  # who is out already is not known yet
+        names = dict.fromkeys(heard) if self._has_looked_at_checks else self.fleet.nodes
+        nodes = [self.fleet.node(name) for name in names]
+        out = permit_rules.out(self.fleet, self.permits) if nodes or requests else {}
+        after = breakers.heard(self.breaker, nodes, requests, out, now)
+        after, moved = breakers.judged(after, self.fleet, self.permits, now)
+        await self._save_incidents(moved, now)
+        self.breaker, self._has_looked_at_checks = after, True
+
+    async def _save_incidents(self, moved: Collection[Incident], now: float) -> None:
+        if not moved:
+            return
+        told = [self._stamped(breakers.told(one, now)) for one in moved]
+        await self._ports.ledger.save(events=told, incidents=moved)
+        self._announce(told)
+        for event in told:
+            log.warning(str(event.kind), why=event.message)
+
+    async def close_incident(self, name: str, by: str) -> Incident:
+        """Close an incident of the breaker, as somebody asked.
+
+        Raises:
+            Refused: no such incident is open.
+            Transient: it cannot be saved now.
+        """
+        async with self._lock:
+            now = self._ports.clock.now()
+            after, done = breakers.closed(self.breaker, name, by, now)
+            await self._save_incidents([done], now)
+            self.breaker = after
+            return done
+
+    async def _permits(self, requests: Collection[Request], now: float) -> None:
         before = self.permits
         after = dict(before)
         for node, sign in permit_rules.ended(self.fleet, after).items():
             del after[node]
             log.info("permit_ended", node=node, why=sign)
+        rooms = Rooms(self.fleet, after, self.budget, now, self._limits_of)
+        looped = await self._looped(requests)
         answers = []
         for request in requests:
             if request.purpose is Purpose.IDLE:
                 self._answer_idle(request, now)
             else:
-                looped = await self._looped(request, after)
-                answers.append((request, Denial(looped) if looped else self._answer(request, after, now)))
+                answers.append((request, self._answer(request, rooms, after, looped.get(request, ""), now)))
         changed = [permit for node, permit in after.items() if before.get(node) is not permit]
         gone = [node for node in before if node not in after]
         if changed or gone:
             await self._ports.ledger.save_permits(changed, gone)
         self.permits = after
+        denied = 0
         for request, answer in answers:
             if isinstance(answer, Denial):
-                self._send(request, answer.why, answer.retry_after_s)
+                self._send(request, answer.why, answer.retry_after_s + denied / _ANSWERS_PER_S)
+                denied += 1
             elif answer is not None:
                 self._send(request, None)
 
-    async def _looped(self, request: Request, permits: Mapping[str, Permit]) -> str:
-        """Why the remedy of a check may not be tried once more, by what the record knows of the node."""
-        if not request.cause or request.kind is not RequestKind.PERMIT or request.node in permits:
-            return ""
-        told = await self._ports.ledger.events(nodes=[request.node], kinds=permit_rules.COUNTED)
-        return permit_rules.looped(told, request, self.loops)
+    async def _looped(self, requests: Iterable[Request]) -> dict[Request, str]:
+        """Why the remedies of nodes may not be tried once more, by what the record knows of them."""
+        asked = [r for r in requests if r.cause and r.kind is RequestKind.PERMIT and r.purpose is Purpose.CYCLE]
+        if not asked:
+            return {}
+        told: dict[str, list[Event]] = {}
+        nodes = {request.node for request in asked}
+        for event in await self._ports.ledger.events(nodes=nodes, kinds=permit_rules.COUNTED, limit=_COUNTED):
+            told.setdefault(event.node, []).append(event)
+        return {r: why for r in asked if (why := permit_rules.looped(told.get(r.node, ()), r, self.loops))}
 
     def _answer_idle(self, request: Request, now: float) -> None:
         self.leaves, why = leave_rules.answer(self.leaves, request.node, request.kind, now)
         if request.kind is RequestKind.PERMIT:
             self._send(request, why, leave_rules.RETRY_AFTER_S)
 
-    def _answer(self, request: Request, permits: dict[str, Permit], now: float) -> Grant | Denial | None:
+    def _answer(
+        self, request: Request, rooms: Rooms, permits: dict[str, Permit], looped: str, now: float
+    ) -> Grant | Denial | None:
+        held = permits.get(request.node)
         if request.kind is RequestKind.RELEASE:
-            if permit_rules.is_released(permits.get(request.node), request):
+            if held is not None and permit_rules.is_released(held, request):
                 del permits[request.node]
+                rooms.give_back(held)
             return None
-        objection = wave_moves.objection(self.waves.values(), request)
-        if objection and request.node not in permits:
-            return Denial(objection)
-        answer = permit_rules.decide(self.fleet, self._limits_for(request), permits, request, now)
-        if isinstance(answer, Grant):
+        if not permit_rules.is_held(held, request):
+            if why := wave_moves.objection(self.waves.values(), request) or looped:
+                return Denial(why)
+            if why := breakers.objection(self.breaker, request, self.fleet.node(request.node)):
+                return Denial(why, breakers.RETRY_AFTER_S)
+        answer = permit_rules.decide(self.fleet, rooms, permits, request, now)
+        if isinstance(answer, Grant) and answer.is_new:
             permits[request.node] = answer.permit
+            rooms.take(answer.permit)
         return answer
 
-    def _limits_for(self, request: Request) -> tuple[Limit, ...]:
-        wave = self.waves.get(request.wave)
-        return (*self.limits, wave_moves.limit_of(wave)) if wave else self.limits
+    def _limits_of(self, wave_id: str) -> tuple[Limit, ...]:
+        wave = self.waves.get(wave_id)
+        return (wave_moves.limit_of(wave),) if wave else ()
 
     def poke(self, node: str) -> None:
         """Tell a node's agent to look at Slurm now: it was just marked, and the feed is up to a period behind."""

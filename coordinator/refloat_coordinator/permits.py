@@ -5,37 +5,19 @@ Out are the nodes that hold a permit and those that are out by Slurm's word. A p
 taking *another* node out: coming back needs none.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
-
-from pydantic import BaseModel, ConfigDict
+from typing import Final
 
 from refloat_contract.messages import Event, NodeReport, Request
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import outage
-from refloat_coordinator.budget import Limit, Room
 from refloat_coordinator.fleet import Fleet, Node
+from refloat_coordinator.permit import Permit, Permits
+from refloat_coordinator.rooms import Rooms
+from refloat_coordinator.rooms import out as out  # noqa: PLC0414 - who asks about permits asks who is out
 
 RETRY_AFTER_S: Final = 5.0
-
-
-class Permit(BaseModel):
-    """The leave that a node has to be out of service, as it is kept on disk.
-
-    ``report_at`` is the time in the agent's last report when the permit was granted, by the node's own clock: a report
-    with this time is the one from before, however late the broker delivers it again.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    v: Literal[1] = 1
-    node: str
-    cycle: str
-    purpose: Purpose
-    wave: str = ""
-    granted_at: float
-    report_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +47,21 @@ class Loops:
 COUNTED: Final = (EventKind.DRAIN_SEEN, EventKind.RELEASED)
 """The events that `looped` counts by."""
 
-Permits: TypeAlias = Mapping[str, Permit]
 
-
-def out(fleet: Fleet, permits: Permits) -> dict[str, str]:
-    """All nodes that are out, each with the cause."""
-    return {**fleet.outages, **dict.fromkeys(permits, "permit")}
-
-
-def decide(fleet: Fleet, limits: Iterable[Limit], permits: Permits, request: Request, now: float) -> Grant | Denial:
+def decide(fleet: Fleet, rooms: Rooms, permits: Permits, request: Request, now: float) -> Grant | Denial:
     """Answer a request for a permit; the same request gets the same answer while its permit stands."""
     held = permits.get(request.node)
-    if held and held.cycle == request.cycle and held.purpose is request.purpose:
+    if held is not None and is_held(held, request):
         return Grant(held, is_new=False)
     if not fleet.slurm_ok:
         return Denial(f"Slurm does not answer: {fleet.slurm_why}")
     node = fleet.node(request.node)
     if node.slurm is None or not node.slurm.known:
         return Denial(f"{request.node} is not in Slurm's node table", 12 * RETRY_AFTER_S)
+    permit = _permit(request, node, now, boots=rooms.boots(request))
     # A node that is DOWN already takes nothing more from the cluster: its repair must not wait for a budget.
-    if not outage.is_down_for_sure(node.slurm):
-        why = Room(limits, out(fleet, permits), fleet.known).refusal(request.node)
-        if why:
-            return Denial(why)
-    return Grant(_permit(request, node, now), is_new=True)
+    why = rooms.refusal(permit, is_out=outage.is_down_for_sure(node.slurm))
+    return Denial(why) if why else Grant(permit, is_new=True)
 
 
 def looped(events: Iterable[Event], request: Request, most: Loops) -> str:
@@ -112,14 +85,19 @@ def looped(events: Iterable[Event], request: Request, most: Loops) -> str:
     return f"{request.cause} failed again after {times}; needs a human: refloat cycle cancel {request.node}"
 
 
-def _permit(request: Request, node: Node, now: float) -> Permit:
+def _permit(request: Request, node: Node, now: float, *, boots: bool) -> Permit:
     return Permit(
         node=request.node,
         cycle=request.cycle,
         purpose=request.purpose,
         wave=request.wave,
+        recipe=request.recipe,
+        cause=request.cause,
         granted_at=now,
         report_at=node.report.at if node.report else 0.0,
+        boots=boots,
+        boot_id=node.report.boot_id if node.report else "",
+        boot_time=node.slurm.boot_time if node.slurm else 0,
     )
 
 
@@ -127,6 +105,11 @@ def ended(fleet: Fleet, permits: Permits) -> dict[str, str]:
     """The permits that are over, each with the sign of it."""
     signs = ((name, _sign_of_end(fleet, fleet.node(name), permit)) for name, permit in permits.items())
     return {name: sign for name, sign in signs if sign}
+
+
+def is_held(permit: Permit | None, request: Request) -> bool:
+    """Whether this permit is the one that is asked for."""
+    return permit is not None and permit.cycle == request.cycle and permit.purpose is request.purpose
 
 
 def is_released(permit: Permit | None, request: Request) -> bool:
@@ -138,6 +121,8 @@ def _sign_of_end(fleet: Fleet, node: Node, permit: Permit) -> str:
     if node.slurm is not None and not node.slurm.known:
         return "the node left Slurm's node table"
     read_since = fleet.read_at > permit.granted_at
+    if read_since and node.slurm is not None and outage.is_absent(node.slurm):
+        return "Slurm's power saving has switched the node off"
     in_service = read_since and node.slurm is not None and outage.is_in_service(node.slurm)
     report = node.report if node.report and node.report.at != permit.report_at else None
     if permit.purpose is Purpose.HEALTH:

@@ -35,6 +35,7 @@ MIGRATIONS: Final = (
     CREATE TABLE cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('ledger', random() & 9223372036854775807);
     """,
+    "CREATE TABLE incidents (id TEXT PRIMARY KEY, opened_at REAL NOT NULL, body TEXT NOT NULL)",
 )
 """Each brings a file from the version of its index to the next. Add to the end; never change one that was released."""
 

@@ -16,7 +16,7 @@ from refloat_coordinator import permits as permit_rules
 from refloat_coordinator import turns
 from refloat_coordinator.budget import Amount, Limit, Room
 from refloat_coordinator.fleet import Fleet
-from refloat_coordinator.permits import Permits
+from refloat_coordinator.permit import Permits
 from refloat_coordinator.turns import Ours, Ready, Skip, Wait
 from refloat_coordinator.wave import Member, PauseCause, Wave
 

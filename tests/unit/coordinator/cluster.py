@@ -36,7 +36,7 @@ from refloat_coordinator.feed import Feed
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.ledger import Ledger, open_ledger
 from refloat_coordinator.loop import Loop, Ports
-from refloat_coordinator.permits import Permit
+from refloat_coordinator.permit import Permit
 from refloat_coordinator.wave import Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import Change, Job, NodeView, Registration

@@ -11,6 +11,8 @@ from refloat_coordinator import permits as rules
 from refloat_coordinator import schema
 from refloat_coordinator.ledger import ENDED_WAVES_KEPT, Backlog, Ledger, open_ledger
 from refloat_coordinator.permits import Grant
+from refloat_coordinator.rooms import Rooms
+from refloat_coordinator.rules import Budget
 
 
 async def test_the_epoch_rises_at_every_start(tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ async def test_the_epoch_rises_at_every_start(tmp_path: Path) -> None:
 
 
 async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
-    answer = rules.decide(idle_fleet("n1"), (), {}, request(), T0)
+    answer = rules.decide(idle_fleet("n1"), Rooms(idle_fleet("n1"), {}, Budget(), T0), {}, request(), T0)
     assert isinstance(answer, Grant)
     first, _ = await open_ledger(tmp_path / "l.sqlite")
     async with first:

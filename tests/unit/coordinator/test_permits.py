@@ -4,20 +4,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.coordinator.world import T0, cycle, event, fleet_of, idle_fleet, request, status, view, will
 
-from refloat_contract.messages import Event
+from refloat_contract.messages import Event, Request
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import permits as rules
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fleet, Heard, Read, Unread
-from refloat_coordinator.permits import Denial, Grant, Permit
+from refloat_coordinator.permit import Permit
+from refloat_coordinator.permits import Denial, Grant
+from refloat_coordinator.rooms import Rooms
+from refloat_coordinator.rules import Budget
 
 ONE = (Limit("cluster", Amount(1)),)
 TWO = (Limit("cluster", Amount(2)),)
 
 
+def decide(
+    fleet: Fleet, limits: tuple[Limit, ...], permits: dict[str, Permit], request: Request, now: float
+) -> Grant | Denial:
+    return rules.decide(fleet, Rooms(fleet, permits, Budget(limits), now), permits, request, now)
+
+
 def granted(fleet: Fleet, node: str = "n1", purpose: Purpose = Purpose.CYCLE) -> Permit:
-    answer = rules.decide(fleet, TWO, {}, request(node, purpose=purpose), T0)
+    answer = decide(fleet, TWO, {}, request(node, purpose=purpose), T0)
     assert isinstance(answer, Grant)
     return answer.permit
 
@@ -25,7 +34,7 @@ def granted(fleet: Fleet, node: str = "n1", purpose: Purpose = Purpose.CYCLE) ->
 def test_who_holds_a_permit_and_asks_again_gets_the_same() -> None:
     fleet = idle_fleet("n1")
     permit = granted(fleet)
-    again = rules.decide(fleet, ONE, {"n1": permit}, request(request_id="r2"), T0 + 60)
+    again = decide(fleet, ONE, {"n1": permit}, request(request_id="r2"), T0 + 60)
 
     assert again == Grant(permit, is_new=False)
 
@@ -34,13 +43,13 @@ def test_the_same_permit_is_granted_again_even_while_slurm_is_silent() -> None:
     permit = granted(idle_fleet("n1"))
     silent = fleets.fold(idle_fleet("n1"), [Unread("no answer")], T0)
 
-    assert isinstance(rules.decide(silent, ONE, {"n1": permit}, request(), T0), Grant)
-    assert rules.decide(silent, ONE, {}, request(), T0) == Denial("Slurm does not answer: no answer")
+    assert isinstance(decide(silent, ONE, {"n1": permit}, request(), T0), Grant)
+    assert decide(silent, ONE, {}, request(), T0) == Denial("Slurm does not answer: no answer")
 
 
 def test_a_denial_names_the_budget_and_who_is_out() -> None:
     fleet = fleet_of(view("n1"), view("n2"), view("n3", "DOWN+NOT_RESPONDING", "Not responding"))
-    answer = rules.decide(fleet, TWO, {"n2": granted(idle_fleet("n2"), "n2")}, request(), T0)
+    answer = decide(fleet, TWO, {"n2": granted(idle_fleet("n2"), "n2")}, request(), T0)
 
     assert answer == Denial("budget cluster: 2 of 2 out: n2 (permit), n3 (down: Not responding)")
 
@@ -50,7 +59,7 @@ def test_five_hundred_nodes_drained_by_hand_do_not_block_each_other() -> None:
     fleet = fleet_of(*(view(name, "IDLE+DRAIN", "reboot") for name in names))
     permits: dict[str, Permit] = {}
     for name in names:
-        answer = rules.decide(fleet, TWO, permits, request(name), T0)
+        answer = decide(fleet, TWO, permits, request(name), T0)
         if isinstance(answer, Grant):
             permits[name] = answer.permit
 
@@ -60,26 +69,26 @@ def test_five_hundred_nodes_drained_by_hand_do_not_block_each_other() -> None:
 def test_a_node_that_is_down_already_may_be_repaired_whatever_the_budget_says() -> None:
     fleet = fleet_of(view("n1", "DOWN+DRAIN", "reboot"), view("n2", "DOWN"), view("n3", "DOWN"))
 
-    assert isinstance(rules.decide(fleet, ONE, {}, request(), T0), Grant)
+    assert isinstance(decide(fleet, ONE, {}, request(), T0), Grant)
 
 
 def test_a_node_that_is_merely_silent_asks_like_any_other() -> None:
     # Right after slurmctld has restarted every node looks like that.
     fleet = fleet_of(view("n1", "UNKNOWN+DRAIN", "reboot"), view("n2", "UNKNOWN+DRAIN", "reboot"))
 
-    assert isinstance(rules.decide(fleet, ONE, {}, request(), T0), Denial)
+    assert isinstance(decide(fleet, ONE, {}, request(), T0), Denial)
 
 
 def test_a_health_drain_asks_for_the_same_budget() -> None:
     permits = {"n2": granted(idle_fleet("n2"), "n2")}
-    answer = rules.decide(idle_fleet("n1", "n2"), ONE, permits, request(purpose=Purpose.HEALTH), T0)
+    answer = decide(idle_fleet("n1", "n2"), ONE, permits, request(purpose=Purpose.HEALTH), T0)
 
     assert isinstance(answer, Denial)
 
 
 @pytest.mark.parametrize("fleet", [Fleet(slurm_why=""), fleet_of(view(known=False))])
 def test_a_node_that_slurm_does_not_know_gets_none(fleet: Fleet) -> None:
-    assert isinstance(rules.decide(fleet, ONE, {}, request(), T0), Denial)
+    assert isinstance(decide(fleet, ONE, {}, request(), T0), Denial)
 
 
 def test_a_late_release_for_another_cycle_ends_nothing() -> None:
@@ -162,7 +171,7 @@ def test_no_grant_ever_takes_more_out_than_any_limit_allows(steps: list[tuple[st
         match what:
             case "ask":
                 out = set(rules.out(fleet, permits))
-                answer = rules.decide(fleet, LIMITS, permits, request(node, fact), now)
+                answer = decide(fleet, LIMITS, permits, request(node, fact), now)
                 if isinstance(answer, Grant):
                     permits[node] = answer.permit
                     # A node that was out already takes nothing more from anybody.

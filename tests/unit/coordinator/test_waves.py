@@ -23,7 +23,7 @@ from refloat_coordinator import wave as rules
 from refloat_coordinator import waves
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Unread
-from refloat_coordinator.permits import Permit
+from refloat_coordinator.permit import Permit
 from refloat_coordinator.wave import PauseCause, Wave
 from refloat_coordinator.waves import Decision, GiveBack, Mark, Tell, World
 
