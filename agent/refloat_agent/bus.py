@@ -35,7 +35,8 @@ from refloat_contract.messages import (
 )
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import OrderKind, Purpose, RequestKind
-from refloat_service.mqtt import Link, MqttSettings, Publication
+from refloat_service.mqtt import Link, Publication
+from refloat_service.mqtt_settings import MqttSettings
 
 log = structlog.get_logger(__name__)
 
@@ -330,35 +331,3 @@ class Bus:
         topic = self._topics.node(self._node, Kind.STATUS)
         self._link.set_farewell(Publication(topic, encode(farewell), retain=True))
         await self._link.publish(Publication(topic, encode(status), retain=True))
-
-
-class NoBus:
-    """The Reporter of an agent without a broker: events stay in its log, and there is nobody to ask."""
-
-    connected = False
-
-    def permit(self) -> PermitFacts:
-        """There is no coordinator."""
-        return PermitFacts(coordinator=False)
-
-    async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str = "") -> None:
-        """Nobody to ask: the policy without a coordinator decides."""
-
-    async def release(self, permit: str) -> None:
-        """Nothing was granted."""
-
-    async def ask_idle(self, check: str) -> str | None:  # noqa: ARG002 - the signature of Bus
-        """Nobody counts."""
-        return None
-
-    async def end_idle(self, check: str) -> None:
-        """Nothing was granted."""
-
-    async def deliver(self, events: Sequence[Event]) -> None:
-        """The loop has logged them; there is nobody else to tell."""
-
-    def report(self, report: NodeReport) -> None:
-        """`refloat status` asks the control socket."""
-
-    async def flush(self) -> None:
-        """Nothing waits."""

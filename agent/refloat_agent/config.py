@@ -33,7 +33,7 @@ from refloat_contract.reasons import HOLD_WORD, RELEASE_WORD, Dialect, Word
 from refloat_contract.topics import is_level
 from refloat_contract.words import Phase
 from refloat_service import affinity
-from refloat_service.mqtt import MqttSettings
+from refloat_service.mqtt_settings import MqttSettings
 from refloat_service.settings import Settings
 
 ENV_PREFIX: Final = "REFLOAT_AGENT"

@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from refloat_agent import boot_gate
-from refloat_agent.bus import Bus, NoBus
 from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
 from refloat_agent.effects import versions
@@ -31,6 +30,7 @@ from refloat_agent.events.watch import Watch
 from refloat_agent.journal import Journal
 from refloat_agent.loop import DEFAULT_PACE, Loop, Pace
 from refloat_agent.moves import Decision
+from refloat_agent.no_bus import NoBus
 from refloat_agent.observation import Observation
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
@@ -51,6 +51,9 @@ from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.notify import Notifier, SilentNotifier
 from refloat_slurm.gateway import SlurmGateway
+
+if TYPE_CHECKING:
+    from refloat_agent.bus import Bus  # what it needs is loaded where there is a broker
 
 log = structlog.get_logger(__name__)
 VERSION: Final = version("refloat")
@@ -118,7 +121,7 @@ class Agent:
         self.watch = Watch(self.health.look_now, roots=self.machine.roots)
         self.watch.aim(self._wakes())
         self.spool = Spool(settings.state_dir / "events.jsonl")
-        self.bus: Bus | NoBus = self._bus()
+        self.bus = self._bus()
         self.health.idle = self._idle()
         self.gatekeeper = Gatekeeper(self.machine.clock)
         self.loop: Loop | None = None
@@ -155,10 +158,12 @@ class Agent:
         self.health.swap(runner)
         self.watch.aim(self._wakes())
 
-    def _bus(self) -> Bus | NoBus:
+    def _bus(self) -> "Bus | NoBus":
         settings = self.settings
         if settings.mqtt is None:
             return NoBus()
+        from refloat_agent.bus import Bus  # noqa: PLC0415 - it loads an MQTT client, 4 MB
+
         return Bus(
             settings.mqtt,
             cluster=settings.cluster,
@@ -246,8 +251,7 @@ class Agent:
         desk = Desk(self)
         server = ControlServer(self.settings.socket, desk.handlers(), mode=0o600, acting=ACTING)
         tasks.create_task(server.serve(), name="control socket")
-        if isinstance(self.bus, Bus):
-            tasks.create_task(self.bus.run(), name="bus")
+        tasks.create_task(self.bus.run(), name="bus")
         tasks.create_task(self.health.run(), name="checks")
         tasks.create_task(self.checklist.run(self._swap), name="checklist")
         tasks.create_task(self.watch.run(), name="events")

@@ -2,14 +2,11 @@
 """What the agent itself costs its node: CPU, memory, and how often it was woken."""
 
 import contextlib
-import os
 import resource
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-
-import psutil
 
 WINDOW_S: Final = 300.0
 _EVERY_S: Final = 30.0
@@ -29,22 +26,27 @@ def spent(at_s: float) -> Spent:
     return Spent(at_s, used.ru_utime + used.ru_stime, used.ru_nvcsw)
 
 
-class OfChildren(NamedTuple):
-    """What our helpers and commands use: memory of those that live, CPU of those that have ended, too."""
+class Used(NamedTuple):
+    """What this process uses; and our helpers and commands: memory of those that live, CPU of those that ended, too."""
 
     rss_bytes: int
-    cpu_s: float
+    threads: int
+    helpers_rss_bytes: int
+    helpers_cpu_s: float
 
 
-def of_children(process: psutil.Process) -> OfChildren:
+def used_now() -> Used:
     """Ask the kernel, which counts a child's CPU time with ours once it has ended."""
+    import psutil  # noqa: PLC0415 - nearly 1 MB, for whoever asks
+
+    process = psutil.Process()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     rss_bytes, cpu_s = 0, ended.ru_utime + ended.ru_stime
     for child in process.children():
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             rss_bytes += child.memory_info().rss
             cpu_s += sum(child.cpu_times()[:2])
-    return OfChildren(rss_bytes, cpu_s)
+    return Used(process.memory_info().rss, process.num_threads(), rss_bytes, cpu_s)
 
 
 @dataclass(slots=True)
@@ -68,15 +70,14 @@ class Usage:
         self.note()
         now, then = self.spent(self.clock()), self._noted[0]
         for_s = max(1e-3, now.at_s - then.at_s)
-        process = psutil.Process(os.getpid())
-        helpers = of_children(process)
+        used = used_now()
         return {
             "cpu_s": round(now.cpu_s, 3),
             "cpu_percent": round(100 * (now.cpu_s - then.cpu_s) / for_s, 3),
             "wakeups_per_s": round((now.wakeups - then.wakeups) / for_s, 3),
             "rates_over_s": round(for_s, 1),
-            "rss_bytes": process.memory_info().rss,
-            "threads": process.num_threads(),
-            "helpers_rss_bytes": helpers.rss_bytes,
-            "helpers_cpu_s": round(helpers.cpu_s, 3),
+            "rss_bytes": used.rss_bytes,
+            "threads": used.threads,
+            "helpers_rss_bytes": used.helpers_rss_bytes,
+            "helpers_cpu_s": round(used.helpers_cpu_s, 3),
         }

@@ -14,7 +14,7 @@ def test_an_agent_carries_about_only_what_it_uses() -> None:
     modules = _modules("import refloat_agent.main")
 
     assert "structlog" in modules
-    assert modules.isdisjoint({"rich", "pygments", "typer", "amqtt", "refloat_checks.nhc.live"})
+    assert modules.isdisjoint({"rich", "pygments", "typer", "amqtt", "aiomqtt", "psutil", "refloat_checks.nhc.live"})
 
 
 def test_whoever_needs_rich_in_an_agents_process_still_gets_it() -> None:
