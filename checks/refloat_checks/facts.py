@@ -219,7 +219,7 @@ _STEADY: Final = frozenset(
         "login.defs",
     }
 )
-_STEADY_TOO: Final = ("link ", "/proc/", "/sys/", "tcp sockets in states ", "processes ")
+_STEADY_TOO: Final = ("link ", "process title ", "/proc/", "/sys/", "tcp sockets in states ", "processes ")
 
 
 @dataclass(slots=True)

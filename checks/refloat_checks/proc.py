@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from refloat_contract.records import record
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Final
 
-_READ_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 1 << 16
+_READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
 _KTHREADD: Final = 2
 _ESCAPE_DIGITS: Final = 3
 
@@ -114,6 +116,7 @@ def _unescaped(part: bytes) -> bytes:
     return b"\\" + part
 
 
+@lru_cache(maxsize=1)  # each pass reads it, and it seldom is another
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Parse `/proc/PID/mountinfo` (proc(5)), in mount order: later mounts cover earlier ones.
 
@@ -221,7 +224,10 @@ def _read_uid(table: int, name: str) -> int:
 
 
 def _read_at(directory: int, name: str) -> bytes:
-    place = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    return _read_whole(os.open(name, _READ_ONLY, dir_fd=directory))
+
+
+def _read_whole(place: int) -> bytes:
     try:
         parts = []
         while block := os.read(place, _READ_BYTES):
@@ -233,8 +239,7 @@ def _read_at(directory: int, name: str) -> bytes:
 
 def read_text(path: Path) -> str:
     """Read a file of /proc or /sys as text; bytes that are not UTF-8 survive as surrogates."""
-    with open(path, "rb") as file:  # noqa: PTH123 - a Place may be given too
-        return file.read().decode(errors="surrogateescape")
+    return _read_whole(os.open(path, _READ_ONLY)).decode(errors="surrogateescape")
 
 
 def read_link(roots: Roots, name: str) -> Link | None:

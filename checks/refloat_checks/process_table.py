@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 
 from refloat_checks.proc import Roots, read_text
-from refloat_checks.process_titles import Title, TitleReader
+from refloat_checks.process_titles import Title, TitleReader, by_word
 from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Final
 
     from refloat_checks.facts import Facts
@@ -129,6 +129,21 @@ def read_identities(roots: Roots, pids: Iterable[int]) -> dict[int, Identity]:
 async def titles(facts: Facts) -> tuple[Title, ...]:
     """Read the titles, once per pass."""
     return await facts.read("process titles", facts.titles.read)
+
+
+async def witness(facts: Facts, asked: tuple[str, ...]) -> Title | None:
+    """Read the title of the process that had the one that was asked for when this was asked last, if it is there."""
+    pid = facts.titles.witnesses.get(asked)
+    return None if pid is None else await facts.read(f"process title {pid}", lambda: facts.titles.read_one(pid))
+
+
+async def titles_by_word(facts: Facts) -> Mapping[str, Sequence[Title]]:
+    """Read the titles, and sort them by their first words, of which there are fewer; once per pass."""
+
+    async def sort() -> Mapping[str, Sequence[Title]]:
+        return by_word(await titles(facts))
+
+    return await facts.remember(("process titles by word",), sort)
 
 
 async def uses(facts: Facts, ram_kb: int) -> tuple[ProcessUse, ...]:

@@ -35,6 +35,14 @@ class Title:
         return self.title.partition(" ")[0]
 
 
+def by_word(titles: Iterable[Title]) -> dict[str, list[Title]]:
+    """Sort titles by their first words."""
+    found: dict[str, list[Title]] = {}
+    for each in titles:
+        found.setdefault(each.word, []).append(each)
+    return found
+
+
 def title_of(data: bytes) -> str:
     """Make a title of what `/proc/PID/cmdline` holds."""
     text = data.replace(b"\0", b" ").decode("utf-8", "surrogateescape").strip()
@@ -71,6 +79,8 @@ class TitleReader:
         self._is_running_system = roots.is_running_system
         self._most = most if roots.is_running_system else 0
         self._kept: dict[str, _Kept] = {}
+        self.witnesses: dict[tuple[str, ...], int] = {}
+        """For what was asked of the titles, a process that had one: most likely it has it still."""
 
     def read(self) -> tuple[Title, ...]:
         """Read all titles but our own; processes that end meanwhile are left out."""
@@ -84,6 +94,13 @@ class TitleReader:
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended between the listing and the reading
         return tuple(found)
+
+    def read_one(self, pid: int) -> Title | None:
+        """Read the title that the process of this number has now; None if there is none. From any thread."""
+        try:
+            return self._named(str(pid), _read(f"{self._proc}{pid}/cmdline"))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
 
     def _own(self) -> set[str]:
         """Our own process, and those that it was forked from: they have its command line, and with it its words."""

@@ -11,7 +11,10 @@ from refloat_checks.nhc.match import compiled
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Final
+
+    from refloat_checks.process_titles import Title
 
 Fits = Callable[[str], bool]
 _SSHD: Final = "sshd"
@@ -22,21 +25,29 @@ def by_line(pattern: str) -> Fits:
     return compiled(pattern)
 
 
-def by_word(pattern: str, daemon: str = "") -> Fits:
-    """Compare first words with a match string.
+def by_word(pattern: str) -> Fits:
+    """Compare first words with a match string."""
+    fits = compiled(pattern)
+    return lambda title: fits(title.partition(" ")[0])
+
+
+def with_line(titles: Mapping[str, Iterable[Title]], pattern: str) -> Iterator[Title]:
+    """Find those that fit a match string, among titles sorted by their first words."""
+    fits = compiled(pattern)
+    return (each for alike in titles.values() for each in alike if fits(each.title))
+
+
+def with_word(titles: Mapping[str, Iterable[Title]], pattern: str, daemon: str = "") -> Iterator[Title]:
+    """Find those whose first word fits a match string, among titles sorted by their first words.
 
     With a daemon's name also those that it gives itself, with a colon behind its name, count as its own.
     """
     fits = compiled(pattern)
-    known: dict[str, bool] = {}  # of a thousand processes many have the same first word
-
-    def fits_title(title: str) -> bool:
-        word = title.partition(" ")[0]
-        if word not in known:
-            known[word] = fits(word)
-        return known[word] or (bool(daemon) and word[-1:] == ":" and _is_of(title, fits, daemon))
-
-    return fits_title
+    for word, alike in titles.items():
+        if fits(word):
+            yield from alike
+        elif daemon and word[-1:] == ":":
+            yield from (each for each in alike if _is_of(each.title, fits, daemon))
 
 
 def by_part(glob: str) -> Fits:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from itertools import groupby
 
 from refloat_checks.nhc import arithmetic
 from refloat_contract.records import record
@@ -97,6 +98,8 @@ def parse(check: str) -> Command | None:
 
 def expand(word: Word, lookup: Lookup) -> list[str] | None:
     """Give the words that a word becomes; None where its arithmetic needs a shell."""
+    if (text := _text(word)) is not None:
+        return [text]
     done: list[str] = [""]
     seen = any(part.quoted for part in word)
     for part in word:
@@ -161,6 +164,10 @@ def _number(lookup: Lookup, found: re.Match[str]) -> str:
     return (value if value.lstrip("-").isdecimal() else "#") if value else "0"
 
 
+def _text(word: Word) -> str | None:
+    return word[0].value if len(word) == 1 and word[0].kind is Kind.TEXT and word[0].value else None
+
+
 def _literal(word: Word) -> str | None:
     return word[0].value if len(word) == 1 and word[0].kind is Kind.TEXT and not word[0].quoted else None
 
@@ -200,6 +207,15 @@ def _words(text: str) -> list[Word]:
     return _Reader(text).words()
 
 
+def _merged(parts: list[Part]) -> Iterator[Part]:
+    """Make one text of those that follow each other and are quoted alike."""
+    for (kind, quoted), alike in groupby(parts, key=lambda part: (part.kind, part.quoted)):
+        if kind is Kind.TEXT:
+            yield Part(kind, "".join(part.value for part in alike), quoted)
+        else:
+            yield from alike
+
+
 class _Reader:
     """Reads words from a line; raises _NotPlain where it needs a shell."""
 
@@ -232,7 +248,7 @@ class _Reader:
                     parts.append(self._dollar(quoted=False))
                 case _:
                     parts.append(Part(Kind.TEXT, self._bare(), quoted=False))
-        return tuple(parts)
+        return tuple(_merged(parts))
 
     def _bare(self) -> str:
         start = self._at

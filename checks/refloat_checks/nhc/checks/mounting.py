@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from refloat_checks import mount_faults
 from refloat_checks.mount_faults import Mounted, Part, automount, faults
 from refloat_checks.nhc.checks.options import Options, getopts
@@ -56,7 +58,8 @@ class Wanted:
     found_action: str = ""
 
 
-def parse_mounts(text: str) -> dict[str, Mounted]:
+@lru_cache(maxsize=1)  # each pass reads it, and it seldom is another
+def parse_mounts(text: str) -> Mapping[str, Mounted]:
     """Read `/proc/mounts`; where mounts cover each other the last one counts."""
     table = {}
     for line in text.split("\n"):
@@ -153,7 +156,7 @@ async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     return judge(mounts, wanted, without)
 
 
-async def _mounts(facts: Facts, fresh_for: tuple[str, ...]) -> dict[str, Mounted]:
+async def _mounts(facts: Facts, fresh_for: tuple[str, ...]) -> Mapping[str, Mounted]:
     source = " ".join(("mounts", *fresh_for))
     return await facts.read(source, lambda: parse_mounts(read_text(facts.roots.proc / "mounts")))
 

@@ -21,13 +21,15 @@ from refloat_checks.nhc.native import (
     not_fatal,
     passed,
 )
-from refloat_checks.process_titles import Title
+from refloat_checks.process_titles import Title, by_word
 from refloat_contract.records import record, replace
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
+
+    from refloat_checks.facts import Facts
 
 NAME: Final = "check_ps_service"
 _SERVICE: Final = "/sbin/service"
@@ -98,13 +100,13 @@ def read_words(words: Sequence[str], *, strict: bool = False, is_test: bool = Fa
     )
 
 
-def candidates(found: Iterable[Title], service: Service) -> tuple[Title, ...]:
-    """Find the processes whose title fits."""
+def candidates(by_word: Mapping[str, Sequence[Title]], service: Service) -> list[Title]:
+    """Find the processes whose title fits, among titles sorted by their first words."""
     if service.whole_line:
-        fits = titles.by_line(service.pattern)
+        found = titles.with_line(by_word, service.pattern)
     else:
-        fits = titles.by_word(service.pattern, service.daemon if service.any_title else "")
-    return tuple(each for each in found if fits(each.title))
+        found = titles.with_word(by_word, service.pattern, service.daemon if service.any_title else "")
+    return sorted(found, key=lambda each: each.pid)
 
 
 def judge(found: Sequence[Owned], service: Service) -> NhcOutcome:
@@ -222,16 +224,35 @@ def _killed_all(statuses: Sequence[int], pids: Sequence[int], base: str) -> NhcO
 
 
 async def _look(words: Sequence[str], run: NhcRun) -> NhcOutcome:
+    asked = (NAME, *words)
     service = read_words(words, strict=run.strict, is_test=run.variable("SHELL") == ":")
     if isinstance(service, NhcOutcome):
         return service
     service = replace(service, owner=await owner_named(run.facts, service.owner))
     require_meaning(run, service.pattern, service.owner)
-    titled = candidates(await process_table.titles(run.facts), service)
+    found = await _runs_still(run.facts, service, asked) if service.must_run else ()
+    return judge(found or await _found(run.facts, service, asked), service)
+
+
+async def _runs_still(facts: Facts, service: Service, asked: tuple[str, ...]) -> Sequence[Owned]:
+    """Look at the process that was found the last time: while it is one that fits, no other needs to be read."""
+    witness = await process_table.witness(facts, asked)
+    return await _fitting(facts, by_word([witness]), service) if witness is not None else ()
+
+
+async def _found(facts: Facts, service: Service, asked: tuple[str, ...]) -> Sequence[Owned]:
+    found = await _fitting(facts, await process_table.titles_by_word(facts), service)
+    if found:
+        facts.titles.witnesses[asked] = found[0].pid
+    return found
+
+
+async def _fitting(facts: Facts, titles: Mapping[str, Sequence[Title]], service: Service) -> Sequence[Owned]:
+    fit = candidates(titles, service)
     if service.must_run and not service.owner:
         # Whose it is does not matter, and that it is there is enough.
-        return judge([Owned(each.pid, each.title, "", 0) for each in titled], service)
-    return judge(await owned(run.facts, titled, service.owner), service)
+        return [Owned(each.pid, each.title, "", 0) for each in fit]
+    return await owned(facts, fit, service.owner)
 
 
 CHECKS: Final = (NativeCheck(NAME, _look),)

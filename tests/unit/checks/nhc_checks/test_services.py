@@ -1,16 +1,21 @@
 """Services: which process is one, and what is asked to be done about it."""
 
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from refloat_checks.facts import source
 from refloat_checks.nhc.checks.owners import Owned
 from refloat_checks.nhc.checks.services import Service, candidates, judge, read_words
-from refloat_checks.nhc.native import AwaitExit, Command, Kill, NhcOutcome, Shell
+from refloat_checks.nhc.native import AwaitExit, Command, Kill, NhcOutcome, NhcRun, Shell
+from refloat_checks.nhc.registry import find
+from refloat_checks.probes import ProbePool
+from refloat_checks.proc import Roots
 from refloat_checks.process_table import Identity
-from refloat_checks.process_titles import Title
+from refloat_checks.process_titles import Title, TitleReader, by_word
 from refloat_contract.words import Status
 
 Ask = Callable[..., Awaitable[NhcOutcome]]
@@ -47,7 +52,7 @@ async def test_a_session_of_sshd_is_not_the_service(ask: Ask) -> None:
 
 
 def test_a_title_with_a_colon_is_nothing_to_be_killed_for() -> None:
-    assert candidates([LISTENER, SESSION], service("-k", "sshd")) == ()
+    assert candidates(by_word([LISTENER, SESSION]), service("-k", "sshd")) == []
 
 
 async def test_a_process_title_with_shell_code(ask: Ask) -> None:
@@ -175,3 +180,36 @@ async def test_a_name_in_place_of_a_number_is_that_owners(ask: Ask) -> None:
 
 async def test_a_match_string_that_means_nothing_is_a_configuration_error(ask: Ask) -> None:
     assert (await ask("check_ps_service", "-m", "{sshd}", "sshd", recorded=of_root())).status is Status.UNKNOWN
+
+
+@pytest.fixture
+def passes(roots: Roots, pool: ProbePool) -> Callable[[], Awaitable[NhcOutcome]]:
+    """Look for httpd, each time in a pass of its own."""
+    facts, check = source(roots, pool), find("check_ps_service")
+    assert check is not None
+    return lambda: check.run(["httpd"], NhcRun(facts(), {}))
+
+
+async def test_while_the_process_that_was_found_runs_no_other_is_read(
+    passes: Callable[[], Awaitable[NhcOutcome]], add_process: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_process(20, "httpd", b"/usr/sbin/httpd\0-k\0")
+    assert (await passes()).status is Status.OK
+    # A fixture's files cannot tell that nobody read them.
+    monkeypatch.setattr(TitleReader, "read", None)
+
+    assert (await passes()).status is Status.OK
+
+
+async def test_a_process_that_was_found_counts_no_longer_when_it_is_another(
+    passes: Callable[[], Awaitable[NhcOutcome]], add_process: Callable[..., None], roots: Roots
+) -> None:
+    add_process(20, "httpd", b"/usr/sbin/httpd\0-k\0")
+    assert (await passes()).status is Status.OK
+
+    (roots.proc / "20" / "cmdline").write_bytes(b"sleep\0")
+    assert (await passes()).status is Status.FAILED
+    add_process(21, "httpd", b"/usr/sbin/httpd\0-k\0")
+    assert (await passes()).status is Status.OK
+    shutil.rmtree(roots.proc / "21")
+    assert (await passes()).status is Status.FAILED
