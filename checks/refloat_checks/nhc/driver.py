@@ -324,10 +324,8 @@ class Pass:
 
     async def _look_in_bash(self, step: Step) -> LineFinding:
         self._unsure.clear()
-        deadline = self._engine.deadline(self._left_s)
         try:
-            async with deadline:
-                ran = await self._ran(step.text)
+            ran = await self._engine.within(self._left_s, self._ran(step.text))
         except TimeoutError:
             await self._drop_bridge()
             status = Status.FAILED if self._options.strict else Status.UNKNOWN

@@ -5,27 +5,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Protocol, Self
+    from collections.abc import Coroutine, Mapping, Sequence
+    from typing import Any, Protocol, TypeVar
 
     from refloat_service.completed import Completed
 
-    class Deadline(Protocol):
-        """What is within must be done by then: a TimeoutError comes out of it else."""
-
-        async def __aenter__(self) -> Self:
-            """Begin."""
-            ...
-
-        async def __aexit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-        ) -> bool | None:
-            """Turn the end of the time into a TimeoutError."""
-
-        def expired(self) -> bool:
-            """Tell whether it was this one that passed."""
-            ...
+    T = TypeVar("T")
 
     class Engine(Protocol):
         """Waits for a pass."""
@@ -34,8 +19,8 @@ if TYPE_CHECKING:
             """Tell the time, of a clock that only goes forward."""
             ...
 
-        def deadline(self, seconds: float | None) -> Deadline:
-            """Bound what is waited for within; None: do not."""
+        async def within(self, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+            """Do what must be done within so long (None: in its own time); raises Late when it is not."""
             ...
 
         async def command(
@@ -55,6 +40,10 @@ if TYPE_CHECKING:
 
         def require_loop(self) -> None:
             """Raise NeedsLoop where there is no event loop."""
+
+
+class Late(TimeoutError):
+    """What was to be done was not done in its time."""
 
 
 class NeedsLoop(Exception):

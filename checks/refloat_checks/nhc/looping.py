@@ -6,13 +6,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from refloat_checks.nhc.engine import Late
 from refloat_service import commands
 from refloat_service.completed import OUTPUT_CAP_BYTES, Completed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Generator, Mapping, Sequence
+
+T = TypeVar("T")
 
 
 class Looping:
@@ -22,9 +27,21 @@ class Looping:
         """Tell the loop's time."""
         return asyncio.get_running_loop().time()
 
-    def deadline(self, seconds: float | None) -> asyncio.Timeout:
-        """Bound what is waited for within."""
-        return asyncio.timeout(seconds)
+    async def within(self, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must be done within so long; a timer is set only where there is something to wait for."""
+        try:
+            waits_for = work.send(None)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                return await _going_on(work, waits_for)
+        except TimeoutError as error:
+            if deadline.expired():
+                raise Late from error
+            raise
 
     async def command(
         self,
@@ -51,6 +68,23 @@ class Looping:
 
     def require_loop(self) -> None:
         """There is one."""
+
+
+@coroutine
+def _going_on(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on with what has been begun, and waits for this."""
+    while True:
+        try:
+            sent = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
+            go_on = partial(work.throw, error)
+        else:
+            go_on = partial(work.send, sent)
+        try:
+            waits_for = go_on()
+        except StopIteration as done:
+            found: T = done.value
+            return found
 
 
 ENGINE: Final = Looping()

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from types import MappingProxyType
 
+from refloat_checks.nhc.engine import Late
 from refloat_checks.nhc.language import BadPattern
 from refloat_checks.nhc.units import BadUnit
 from refloat_contract.errors import RefloatError
@@ -15,8 +15,8 @@ from refloat_contract.status import Status
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Final, Protocol
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from typing import Any, Final, Protocol
 
     from refloat_checks.facts import Facts
     from refloat_checks.nhc.deviations import Deviation
@@ -187,7 +187,8 @@ class NhcRun:
         return self.variables.get(name, "") or default
 
 
-Look = Callable[[Sequence[str], NhcRun], Awaitable[NhcOutcome]]
+if TYPE_CHECKING:
+    Look = Callable[[Sequence[str], NhcRun], Coroutine[Any, Any, NhcOutcome]]
 
 
 @record
@@ -199,17 +200,16 @@ class NativeCheck:
 
     async def run(self, words: list[str], run: NhcRun) -> NhcOutcome:
         """Look with these arguments (without the check's name)."""
-        deadline = run.engine.deadline(run.deadline_s)
         try:
-            async with deadline:
-                return await self.look(words, run)
+            return await run.engine.within(run.deadline_s, self.look(words, run))
         except Aborted:
             return NhcOutcome(1, "", Status.FAILED)
         except (BadUnit, BadPattern, BadWords) as error:
             return unknown(self.name, f"Configuration error:  {error}")
+        except Late:
+            return unknown(self.name, f"Could not be looked at:  no answer within {run.deadline_s:g} s")
         except TimeoutError as error:
-            why = f"no answer within {run.deadline_s:g} s" if deadline.expired() else str(error) or "timed out"
-            return unknown(self.name, f"Could not be looked at:  {why}")
+            return unknown(self.name, f"Could not be looked at:  {str(error) or 'timed out'}")
         except (RefloatError, OSError, ValueError) as error:
             return unknown(self.name, f"Could not be looked at:  {error}")
 

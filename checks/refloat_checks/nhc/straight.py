@@ -13,15 +13,14 @@ import select
 import signal
 import time
 
-from refloat_checks.nhc.engine import NeedsLoop
+from refloat_checks.nhc.engine import Late, NeedsLoop
 from refloat_contract.errors import Refused, Transient
 from refloat_service.completed import LAUNCHER, OUTPUT_CAP_BYTES, Completed, as_run, require_program
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
-    from types import TracebackType
-    from typing import Any, Final, Self, TypeVar
+    from typing import Any, Final, TypeVar
 
     T = TypeVar("T")
 
@@ -42,62 +41,51 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a coroutine waits for an event loop where there is none")
 
 
-class Over(BaseException):
-    """The time of a deadline is over; passes through all that is within it, as asyncio's CancelledError does."""
+class _Limit:
+    """Until when something is waited for."""
 
-    def __init__(self, deadline: Deadline) -> None:
-        super().__init__()
-        self.deadline = deadline
-
-
-class Deadline:
-    """One of the deadlines within which something is waited for."""
-
-    def __init__(self, engine: Straight, until_s: float) -> None:
-        self._engine = engine
+    def __init__(self, until_s: float) -> None:
         self.until_s = until_s
-        self._passed = False
 
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        self._engine.within.append(self)
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Turn the end of this very deadline into a TimeoutError."""
-        self._engine.within.remove(self)
-        if isinstance(error, Over) and error.deadline is self:
-            self._passed = True
-            raise TimeoutError from error
+class Over(BaseException):
+    """The time of a limit is over; passes through all that is within it, as asyncio's CancelledError does."""
 
-    def expired(self) -> bool:
-        """Tell whether it was this one that passed."""
-        return self._passed
+    def __init__(self, limit: _Limit) -> None:
+        super().__init__()
+        self.limit = limit
 
 
 class Straight:
     """The engine of whoever has no loop."""
 
     def __init__(self) -> None:
-        self.within: list[Deadline] = []
+        self._limits: list[_Limit] = []
 
     def now_s(self) -> float:
         """Tell the time; asyncio's loop has the same clock."""
         return time.monotonic()
 
-    def deadline(self, seconds: float | None) -> Deadline:
-        """Bound what is waited for within."""
-        return Deadline(self, math.inf if seconds is None else time.monotonic() + seconds)
+    async def within(self, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must be done within so long."""
+        limit = _Limit(math.inf if seconds is None else time.monotonic() + seconds)
+        self._limits.append(limit)
+        try:
+            return await work
+        except Over as over:
+            if over.limit is limit:
+                raise Late from over
+            raise
+        finally:
+            self._limits.remove(limit)
 
     def require_loop(self) -> None:
         """Raise NeedsLoop."""
         raise NeedsLoop
 
     def readable(self, handles: Sequence[int], until_s: float = math.inf) -> list[int]:
-        """Wait until some can be read, or until then: none. Raises Over at the deadline of whoever waits for this."""
-        first = min(self.within, key=lambda each: each.until_s, default=None)
+        """Wait until some can be read, or until then: none. Raises Over at the limit of whoever waits for this."""
+        first = min(self._limits, key=lambda each: each.until_s, default=None)
         limit_s = min(until_s, first.until_s if first is not None else math.inf)
         poll = select.poll()
         for handle in handles:

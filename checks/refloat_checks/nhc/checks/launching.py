@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from refloat_checks.nhc.engine import Late
 from refloat_checks.nhc.native import NhcRun
 from refloat_contract.errors import Refused
 from refloat_contract.records import record
@@ -46,11 +47,9 @@ async def launch(argv: Sequence[str], run: NhcRun, timeout_s: float | None = Non
     """
     run.facts.require_running()
     try:
-        async with run.engine.deadline(timeout_s):
-            done = await run.engine.command(
-                argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES
-            )
-    except TimeoutError:
+        started = run.engine.command(argv, deadline_s=DEADLINE_S, env=_environment(run), cap_bytes=OUTPUT_CAP_BYTES)
+        done = await run.engine.within(timeout_s, started)
+    except Late:
         return Ended(TERMINATED, "", timed_out=True)
     except Refused as error:
         rc = _NOT_EXECUTABLE if "ermission denied" in str(error) else NOT_FOUND

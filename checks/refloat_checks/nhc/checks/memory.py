@@ -8,13 +8,15 @@ from refloat_checks.bounds import Breach, breach
 from refloat_checks.hardware import Memory
 from refloat_checks.nhc.arithmetic import wrap
 from refloat_checks.nhc.checks.numbers import percent, size_kb
-from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
 from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
+
+    from refloat_checks.nhc.native import Look
 
 
 @record

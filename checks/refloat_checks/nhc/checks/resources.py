@@ -15,7 +15,6 @@ from refloat_checks.nhc.native import (
     Aborted,
     Action,
     Kill,
-    Look,
     NativeCheck,
     NhcOutcome,
     NhcRun,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from refloat_checks.facts import Facts
+    from refloat_checks.nhc.native import Look
 
 _LOGIN_DEFS: Final = "/etc/login.defs"
 _PERMILLE: Final = 10

@@ -7,7 +7,7 @@ from refloat_checks.bounds import Bound, Breach, breach
 from refloat_checks.filling import Filling, inodes, space
 from refloat_checks.nhc import deviations, units
 from refloat_checks.nhc.checks.numbers import count, percent, size_kb
-from refloat_checks.nhc.native import PASSED, Look, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
+from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed, otherwise, passed
 from refloat_checks.probed import Usage, is_broken
 from refloat_checks.proc import mount_at
 from refloat_contract.records import record
@@ -16,6 +16,8 @@ TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
+
+    from refloat_checks.nhc.native import Look
 
 
 @record

@@ -49,11 +49,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def within(engine: Straight, seconds: float | None, work: Coroutine[Any, Any, object]) -> object:
-    async def bounded() -> object:
-        async with engine.deadline(seconds):
-            return await work
-
-    return drive(bounded())
+    return drive(engine.within(seconds, work))
 
 
 def test_a_probe_that_hangs_is_given_up_and_the_next_is_answered(
