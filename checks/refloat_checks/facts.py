@@ -260,6 +260,7 @@ class Facts:
         self._asking: dict[tuple[str, ...], asyncio.Lock] = {}
         self._ahead_reads: dict[str, asyncio.Future[Any]] = {}
         self._ahead_answers: dict[tuple[str, ...], Any] = {}
+        self._points: frozenset[str] | None = None
 
     async def mounts(self) -> tuple[Mount, ...]:
         """The mount table, in mount order."""
@@ -408,8 +409,10 @@ class Facts:
     async def _probe_key(self, path: str) -> str:
         # What hangs is a mount. The root is no useful name for it: a link there may lead into any other filesystem,
         # so paths that lie in the root by their name stand for themselves.
-        over = proc.mount_over(await self.mounts(), path)
-        return path if over is None or over.point == ROOT_MOUNT else over.point
+        if self._points is None:
+            self._points = frozenset([mount.point for mount in await self.mounts()])
+        point = proc.point_over(self._points, path)
+        return path if point == ROOT_MOUNT else point
 
 
 def source(roots: Roots, probes: ProbePool) -> Callable[[], Facts]:

@@ -9,12 +9,10 @@ from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Final
 
     from refloat_checks.probed import Attributes
-
-_EQUAL: Final = ("type", "mode", "uid", "gid", "user", "group", "device", "major", "minor")
 
 
 @record
@@ -61,13 +59,25 @@ class Fault:
     seen: int | str
 
 
+_EQUAL: Final[Mapping[str, Callable[[Seen], int | str]]] = {
+    "type": lambda seen: seen.attributes.type,
+    "mode": lambda seen: seen.attributes.mode,
+    "uid": lambda seen: str(seen.attributes.uid),
+    "gid": lambda seen: str(seen.attributes.gid),
+    "user": lambda seen: seen.user,
+    "group": lambda seen: seen.group,
+    "device": lambda seen: seen.attributes.device,
+    "major": lambda seen: os.major(seen.attributes.special),
+    "minor": lambda seen: os.minor(seen.attributes.special),
+}
+
+
 def faults(seen: Seen, wanted: Wanted, now: float) -> Iterator[Fault]:
     """Tell all that is wrong; `now` in seconds since the epoch."""
-    values = _values(seen)
-    for part in _EQUAL:
+    for part, value in _EQUAL.items():
         should_be = getattr(wanted, part)
-        if should_be is not None and values[part] != should_be:
-            yield Fault(part, values[part])
+        if should_be is not None and (is_so := value(seen)) != should_be:
+            yield Fault(part, is_so)
     mode, size = seen.attributes.mode, seen.attributes.size
     if wanted.mode_has is not None and mode & wanted.mode_has != wanted.mode_has:
         yield Fault("mode_has", mode)
@@ -76,21 +86,6 @@ def faults(seen: Seen, wanted: Wanted, now: float) -> Iterator[Fault]:
     yield from _of_times(seen.attributes, wanted, int(now))
     if not set(wanted.access) <= set(seen.access):
         yield Fault("access", seen.access)
-
-
-def _values(seen: Seen) -> dict[str, int | str]:
-    found = seen.attributes
-    return {
-        "type": found.type,
-        "mode": found.mode,
-        "uid": str(found.uid),
-        "gid": str(found.gid),
-        "user": seen.user,
-        "group": seen.group,
-        "device": found.device,
-        "major": os.major(found.special),
-        "minor": os.minor(found.special),
-    }
 
 
 def _of_times(found: Attributes, wanted: Wanted, now: int) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from refloat_contract.records import record
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
     from typing import Any, Final
 
@@ -163,6 +164,13 @@ def mount_over(mounts: tuple[Mount, ...], path: str) -> Mount | None:
         if (path == mount.point or path.startswith(below)) and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best
+
+
+def point_over(points: Container[str], path: str) -> str:
+    """Find the mount point that a path lies below, by its name alone, as `mount_over` does."""
+    while path not in points and path.strip("/"):
+        path = path.rpartition("/")[0]
+    return path or "/"
 
 
 def parse_stat(text: str) -> tuple[str, str, int]:

@@ -206,7 +206,10 @@ def _otherwise(message: str, silent_s: float = -math.inf) -> Callable[[CheckSpec
 
 
 def _tidy(finding: Finding, spec: CheckSpec) -> Finding:
-    return Finding(spec.name, finding.status, _line(finding.message), finding.measures)
+    message = _line(finding.message)
+    if finding.check == spec.name and finding.message == message:
+        return finding
+    return Finding(spec.name, finding.status, message, finding.measures)
 
 
 def _line(text: str) -> str:

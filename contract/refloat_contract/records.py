@@ -40,10 +40,15 @@ def __init__(self: Any, *values: object, **named: object) -> None:  # noqa: N807
     kind = type(self)
     names = kind.__match_args__
     fields = self.__dict__
-    fields.update(kind._defaults)  # noqa: SLF001 - the decorator's own
+    if len(values) < len(names):
+        fields.update(kind._defaults)  # noqa: SLF001 - the decorator's own
     fields.update(zip(names, values, strict=False))
-    fields.update(named)
-    if len(values) > len(names) or fields.keys() != kind._fields or named.keys() & names[: len(values)]:
+    if named:
+        fields.update(named)
+        wrong = fields.keys() != kind._fields or named.keys() & names[: len(values)]
+    else:
+        wrong = len(fields) != len(names)
+    if wrong or len(values) > len(names):
         raise TypeError(f"{kind.__name__} takes {', '.join(names)}; not {values!r} {named!r}")
 
 

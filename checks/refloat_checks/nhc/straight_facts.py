@@ -152,8 +152,11 @@ class StraightFacts(Base):
 
     async def _key(self, path: str) -> str:
         # As in Facts: what hangs is a mount, and the root is no name for what a link in it leads to.
-        over = proc.mount_over(await self.mounts(), path)
-        return path if over is None or over.point == "/" else over.point
+        point = proc.point_over(await self.remember(("mount points",), self._mount_points), path)
+        return path if point == "/" else point
+
+    async def _mount_points(self) -> frozenset[str]:
+        return frozenset([mount.point for mount in await self.mounts()])
 
     def close(self) -> None:
         """Leave nothing behind that can be killed."""

@@ -58,14 +58,7 @@ class Command:
     words: tuple[Word, ...] = ()
     assignments: tuple[tuple[str, Word], ...] = ()
     exports: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str | None:
-        """The name of the command, where it does not depend on variables."""
-        if not self.words:
-            return None
-        first = self.words[0]
-        return "".join(part.value for part in first) if all(part.kind is Kind.TEXT for part in first) else None
+    name: str | None = None
 
 
 class _NotPlain(Exception):
@@ -93,7 +86,7 @@ def parse(check: str) -> Command | None:
     first = words[0]
     if _literal(first) in _RESERVED or any(part.kind is not Kind.TEXT for part in first):
         return None
-    return Command(words=tuple(words))
+    return Command(words=tuple(words), name="".join(part.value for part in first))
 
 
 def expand(word: Word, lookup: Lookup) -> list[str] | None:

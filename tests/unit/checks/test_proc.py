@@ -48,13 +48,17 @@ def test_a_mount_table_that_cannot_be_read_is_an_error_and_not_empty(text: str) 
         ("/lustrewood", "/"),
         ("/etc/passwd", "/"),
         ("/scratch one/x", "/scratch one"),
+        ("/lustre//a/", "/lustre"),
+        ("/", "/"),
     ],
 )
 def test_a_path_lies_in_the_longest_mount_above_it(roots: Roots, path: str, point: str) -> None:
-    over = proc.mount_over(proc.read_mounts(roots), path)
+    mounts = proc.read_mounts(roots)
+    over = proc.mount_over(mounts, path)
 
     assert over is not None
     assert over.point == point
+    assert proc.point_over({mount.point for mount in mounts}, path) == point
 
 
 def test_a_comm_with_blanks_and_brackets_does_not_confuse_the_parser() -> None:
