@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An MQTT broker inside the test's own process, on a loopback port of its own."""
+"""MQTT brokers on loopback ports of their own: amqtt inside the test's process, and mosquitto where it is installed."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from amqtt.broker import Broker
@@ -70,3 +72,30 @@ async def running_broker(*, anonymous: bool = True) -> AsyncIterator[TestBroker]
         yield broker
     finally:
         await broker.stop()
+
+
+@contextlib.asynccontextmanager
+async def running_mosquitto(folder: Path) -> AsyncIterator[int]:
+    """A mosquitto in a process of its own; answers with its port. It keeps the sessions of those who are away."""
+    port = free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
+    broker = await asyncio.create_subprocess_exec("mosquitto", "-c", str(config), stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(5):
+            while not await _listens(port):  # noqa: ASYNC110 - what is waited for happens in another process
+                await asyncio.sleep(0.01)
+        yield port
+    finally:
+        broker.terminate()
+        await broker.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True

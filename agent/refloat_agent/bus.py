@@ -144,6 +144,9 @@ class Bus:
             log.warning("message_ignored", kind=kind, count=self.ignored[kind], **facts)
 
     def _heartbeat(self, status: CoordinatorStatus, *, retained: bool) -> None:
+        if self._is_outdated(status):
+            self._ignore("stale_epoch", epoch=status.epoch)
+            return
         self._coordinator = status
         if status.online and not retained:  # a retained one may be years old
             self._alive_s = self._last_alive_s = self._clock.boottime_s()
@@ -152,6 +155,13 @@ class Bus:
             self._alive_s = None
             self._slurm.heartbeat(status)
             self._wake()
+
+    def _is_outdated(self, status: CoordinatorStatus) -> bool:
+        """Whether one speaks that another has taken the lead from, which is still heard."""
+        if self._coordinator is None or self._alive_s is None:
+            return False
+        is_heard = self._clock.boottime_s() - self._alive_s < ABSENT_AFTER_S
+        return is_heard and status.epoch < self._coordinator.epoch
 
     def _view(self, view: SlurmView) -> None:
         if view.node != self._node:

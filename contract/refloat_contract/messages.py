@@ -192,7 +192,9 @@ class CoordinatorStatus(Message):
     """
 
     online: bool
-    epoch: int = Field(default=0, description="rises at every start of the coordinator")
+    epoch: int = Field(default=0, description="rises whenever a coordinator begins to lead")
+    ledger: str = Field(default="", description="the name of its ledger; of two with different ones, one must not lead")
+    host: str = ""
     seq: int = 0
     period_s: float = 5.0
     slurm_ok: bool = False

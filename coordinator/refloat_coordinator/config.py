@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's settings; the reference in docs/ is made from the descriptions here."""
 
-import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -151,6 +150,17 @@ class ReasonSettings(Settings):
         return Dialect((*own, *DEFAULT_WORDS), self.health_prefix, self.adopted_prefixes)
 
 
+class LeadershipSettings(Settings):
+    """Which of several coordinators leads."""
+
+    lease_s: float = Field(
+        15.0, ge=1, le=600, description="a leader that has not renewed its lease in the ledger for so long is gone"
+    )
+    standby: bool = Field(
+        default=True, description="stand by while another one leads; false: a second coordinator ends with an error"
+    )
+
+
 class LogSettings(Settings):
     """The log."""
 
@@ -165,8 +175,9 @@ class CoordinatorSettings(Settings):
         "cluster", description="the cluster's name in MQTT topics; the same as the agents'"
     )
     client_id: str = Field(
-        default_factory=lambda: f"refloat-coordinator-{socket.gethostname()}",
-        description="the name at the broker; must stay the same, since the broker keeps what is meant for it",
+        "",
+        description="the name at the broker; empty: made of the cluster's and the ledger's, so that whoever takes the "
+        "ledger over gets what the broker keeps for it",
     )
     state_dir: Path = Field(Path("/var/lib/refloat"), description="where the ledger lies (coordinator.sqlite)")
     socket: Path = Field(Path("/run/refloat/coordinator.sock"), description="where the command line finds the daemon")
@@ -192,6 +203,9 @@ class CoordinatorSettings(Settings):
     )
     influx: InfluxSettings = Field(
         default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
+    )
+    leadership: LeadershipSettings = Field(
+        default_factory=lambda: LeadershipSettings.model_validate({}), description="which of several coordinators leads"
     )
     reasons: ReasonSettings = Field(
         default_factory=lambda: ReasonSettings.model_validate({}), description="the words in reasons"

@@ -3,31 +3,35 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from refloat_contract.errors import Misconfigured, RefloatError
+from refloat_contract.errors import Misconfigured, RefloatError, Refused
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings, InfluxSettings
 from refloat_coordinator.desk import ACTING, Desk
+from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
-from refloat_coordinator.ledger import Ledger, open_ledger
+from refloat_coordinator.leadership import Leadership
+from refloat_coordinator.lease import Deposed
+from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.waves import GiveBack, Mark
 from refloat_service import notify, secret_files
-from refloat_service.alone import alone
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
 from refloat_service.notify import Notifier
@@ -36,6 +40,7 @@ from refloat_slurm.gateway import SlurmGateway
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 __version__: Final = version("refloat")
 
 LEDGER_FILE: Final = "coordinator.sqlite"
@@ -61,52 +66,139 @@ class Coordinator:
         self._clock = clock or SteadyClock()
         self._notifier = notifier or notify.from_environment()
         self._stopping = asyncio.Event()
+        self._waits_for = ""
+        self._is_told = False
+        self._when_deposed: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         """End `run` in order."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve until `stop` or cancelled.
+        """Stand by, lead and stand by again, until `stop` or cancelled.
 
         Raises:
             RefloatError: what keeps it from going on: Misconfigured or Corrupt; Transient only at the start.
         """
-        settings = self._settings
-        await asyncio.to_thread(_make_folder, settings.state_dir)
-        async with contextlib.AsyncExitStack() as stack:
-            # Two coordinators on one ledger would hand the same budget out twice.
-            await asyncio.to_thread(stack.enter_context, alone(settings.state_dir / "coordinator.lock"))
-            await self._run(settings)
+        await asyncio.to_thread(_make_folder, self._settings.state_dir)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._term()
+                except BaseExceptionGroup as group:
+                    error = _first(group)
+                    if not isinstance(error, Deposed):
+                        raise error from group
+                    log.error("leadership_lost", why=str(error))  # noqa: TRY400 - the sentence says it all
+        finally:
+            self._notifier.stopping("stopping")
 
-    async def _run(self, settings: CoordinatorSettings) -> None:
-        ledger, epoch = await open_ledger(
+    async def _term(self) -> None:
+        """Wait for the lease, lead while we have it, give it back."""
+        settings = self._settings
+        elsewhere = Elsewhere(
+            settings.mqtt,
+            Topics(settings.cluster),
+            client_id=f"refloat-lookout-{settings.cluster}-{secrets.token_hex(4)}",
+            lease_s=settings.leadership.lease_s,
+        )
+        ledger = Ledger(
             settings.state_dir / LEDGER_FILE,
             max_events=settings.max_events,
             outbox=settings.influx.kind != "none",
             deadline_s=settings.ledger_deadline_s,
         )
+        leadership = Leadership(
+            ledger,
+            elsewhere,
+            settings.state_dir / "coordinator.lock",
+            lease_s=settings.leadership.lease_s,
+            standby=settings.leadership.standby,
+            say=self._stand_by,
+        )
         async with ledger:
-            writer = await asyncio.to_thread(make_writer, settings.influx)
-            gateway = self._gateway or await self._choose()
+            await ledger.lease()  # a file that cannot be read is told before anything is begun
             try:
-                await self._serve(ledger, epoch, gateway, writer)
-            except BaseExceptionGroup as group:
-                raise _first(group) from group
+                await together({"elsewhere": elsewhere.run()}, self._candidacy(ledger, leadership, elsewhere))
             finally:
-                self._notifier.stopping("stopping")
-                if self._gateway is None:
-                    await gateway.aclose()
-                if writer is not None:
-                    await writer.aclose()
+                await leadership.resign()
+
+    async def _candidacy(self, ledger: Ledger, leadership: Leadership, elsewhere: Elsewhere) -> None:
+        beside = {"desk": self._standby_desk()}
+        if self._notifier.watchdog_interval_s is not None:
+            beside["watchdog"] = self._watchdog(None, self._notifier.watchdog_interval_s)
+        epoch = await together(beside, self._unless_stopped(leadership.acquire()))
+        if epoch is not None:
+            self._waits_for = ""
+            self._when_deposed = lambda: None
+            keeping = {"lease": self._leading(leadership.keep()), "rivals": self._leading(elsewhere.outranked(epoch))}
+            await together(keeping, self._lead(ledger, leadership, epoch))
+
+    async def _leading(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Deposed:
+            self._when_deposed()
+            raise
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _until_stopped(self) -> None:
+        await self._stopping.wait()
+
+    async def _lead(self, ledger: Ledger, leadership: Leadership, epoch: int) -> None:
+        writer = await asyncio.to_thread(make_writer, self._settings.influx)
+        gateway = self._gateway or await self._choose()
+        try:
+            await self._serve(ledger, leadership, epoch, gateway, writer)
+        finally:
+            if self._gateway is None:
+                await gateway.aclose()
+            if writer is not None:
+                await writer.aclose()
+
+    async def _standby_desk(self) -> None:
+        """Tell whoever asks here who leads; on the leader's own machine the leader answers."""
+
+        async def refuse(_arguments: Any) -> None:
+            raise Refused(f"this coordinator is {self._waits_for or 'starting'}: ask there")
+
+        commands = dict.fromkeys((name for name in vars(Desk) if not name.startswith("_")), refuse)
+        mode, group = int(self._settings.socket_mode, 8), self._settings.socket_group or None
+        with contextlib.suppress(Misconfigured):
+            await ControlServer(self._settings.socket, commands, mode, group).serve()
+        await asyncio.Event().wait()
+
+    def _stand_by(self, waits_for: str) -> None:
+        if waits_for != self._waits_for:
+            log.info("standing_by", why=waits_for)
+        self._waits_for = waits_for
+        self._tell(waits_for)
+
+    def _tell(self, text: str) -> None:
+        if self._is_told:
+            self._notifier.status(text)
+        else:
+            self._notifier.ready(text)
+            self._is_told = True
 
     async def _choose(self) -> SlurmGateway:
         choice = await choose(self._settings.slurm.backend, deadline_s=self._settings.slurm.deadline_s)
         log.info("gateway_chosen", backend=choice.gateway.backend, why=choice.why)
         return choice.gateway
 
-    async def _serve(self, ledger: Ledger, epoch: int, gateway: SlurmGateway, writer: Writer | None) -> None:
-        parts = _Parts(self._settings, self._clock, ledger, epoch, gateway, writer)
+    async def _serve(
+        self, ledger: Ledger, leadership: Leadership, epoch: int, gateway: SlurmGateway, writer: Writer | None
+    ) -> None:
+        parts = _Parts(self._settings, self._clock, ledger, leadership, epoch, gateway, writer)
         await parts.loop.load()
         log.info("coordinator_started", cluster=self._settings.cluster, epoch=epoch, backend=gateway.backend)
         works: dict[str, Coroutine[Any, Any, None]] = {
@@ -121,11 +213,9 @@ class Coordinator:
             works["outbox"] = parts.outbox.run()
         if self._notifier.watchdog_interval_s is not None:
             works["watchdog"] = self._watchdog(parts.loop, self._notifier.watchdog_interval_s)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work, name=name) for name, work in works.items()]
-            await self._stopping.wait()
-            for task in tasks:
-                task.cancel()
+        # A farewell says that nobody leads: not from one that another has taken the lease from.
+        self._when_deposed = lambda: parts.link.set_farewell(None)
+        await together({name: self._leading(work) for name, work in works.items()}, self._until_stopped())
         log.info("coordinator_stopped")
 
     async def _feed(self, parts: "_Parts") -> None:
@@ -141,11 +231,8 @@ class Coordinator:
         trouble = loop.trouble or loop.fleet.slurm_why
         text = f"{len(loop.fleet.known)} nodes, {len(loop.permits)} permits, {len(loop.waves)} waves under way"
         text = f"{text}; {trouble}" if trouble else text
-        if self.ready.is_set():
-            self._notifier.status(text)
-        else:
-            self._notifier.ready(text)
-            self.ready.set()
+        self._tell(text)
+        self.ready.set()
 
     async def _hands(self, parts: "_Parts") -> None:
         while True:
@@ -156,10 +243,10 @@ class Coordinator:
             due = [order for order in orders if parts.loop.wants(order)]
             await asyncio.gather(*(parts.hands.perform(order) for order in due))
 
-    async def _watchdog(self, loop: Loop, interval_s: float) -> None:
+    async def _watchdog(self, loop: Loop | None, interval_s: float) -> None:
         stalled_s = 2 * self._settings.ledger_deadline_s + _STALL_MARGIN_S
         while True:
-            if self._clock.now() - loop.stepped_at < stalled_s:
+            if loop is None or self._clock.now() - loop.stepped_at < stalled_s:
                 self._notifier.watchdog()
             await asyncio.sleep(interval_s)
 
@@ -172,17 +259,21 @@ class _Parts:
         settings: CoordinatorSettings,
         clock: Clock,
         ledger: Ledger,
+        leadership: Leadership,
         epoch: int,
         gateway: SlurmGateway,
         writer: Writer | None,
     ) -> None:
         topics = Topics(settings.cluster)
         dialect = settings.reasons.dialect()
-        gone = Publication(topics.coordinator(), encode(CoordinatorStatus(online=False, epoch=epoch)), retain=True)
+        me = CoordinatorStatus(
+            online=False, epoch=epoch, ledger=leadership.ledger_id, host=socket.gethostname(), version=__version__
+        )
+        gone = Publication(topics.coordinator(), encode(me), retain=True)
         inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
         self.link = deferring_link(
             settings.mqtt,
-            client_id=settings.client_id,
+            client_id=settings.client_id or f"refloat-coordinator-{settings.cluster}-{leadership.ledger_id}",
             will=gone,
             names=topics,
             inbox=inbox,
@@ -193,7 +284,7 @@ class _Parts:
         self.outbox = None
         if writer is not None:
             self.outbox = Outbox(ledger, writer, clock, measurement=settings.influx.measurement)
-        ports = Ports(ledger, clock, self.outgoing.put, self._recorded)
+        ports = Ports(ledger, clock, self.outgoing.put, self._recorded, leadership.is_fresh)
         self.loop = Loop(
             ports,
             inbox,
@@ -204,9 +295,18 @@ class _Parts:
             idle_checks_at_once=settings.limits.idle_checks_at_once,
             loops=settings.limits.loops(),
         )
-        period_s = settings.feed.period_s
-        self.feed = Feed(gateway, self.link.publish, topics, clock, epoch=epoch, period_s=period_s, version=__version__)
-        self.hands = Hands(gateway, dialect, self.loop.poke)
+        self.feed = Feed(
+            gateway,
+            self.link.publish,
+            topics,
+            clock,
+            epoch=epoch,
+            period_s=settings.feed.period_s,
+            version=me.version,
+            ledger=me.ledger,
+            host=me.host,
+        )
+        self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm)
         self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
         self.control = ControlServer(
             settings.socket,
@@ -214,6 +314,7 @@ class _Parts:
             int(settings.socket_mode, 8),
             settings.socket_group or None,
             ACTING,
+            take_over=leadership.took_over,
         )
 
     async def _connected(self) -> None:
@@ -264,9 +365,19 @@ def _make_folder(path: Path) -> None:
         raise Misconfigured(f"state_dir: cannot make {path}: {error.strerror}") from error
 
 
+async def together(beside: Mapping[str, Coroutine[Any, Any, None]], work: Coroutine[Any, Any, T]) -> T:
+    """Do the work with the others beside it, which end with it; the first that fails ends all."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(other, name=name) for name, other in beside.items()]
+        done = await work
+        for task in tasks:
+            task.cancel()
+    return done
+
+
 def _first(group: BaseExceptionGroup) -> BaseException:
-    """The error that says most: one of ours, else the group itself, with all its tracebacks."""
-    ours = group.subgroup(RefloatError)
+    """The error that says most: that another leads, one of ours, else the group itself, with all its tracebacks."""
+    ours = group.subgroup(Deposed) or group.subgroup(RefloatError)
     while ours is not None:
         leaf = ours.exceptions[0]
         if not isinstance(leaf, BaseExceptionGroup):

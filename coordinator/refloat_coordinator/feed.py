@@ -26,7 +26,7 @@ _NOISE: Final = frozenset({"PLANNED"})
 
 
 class Feed:
-    """Reads Slurm's table and publishes what changed. ``epoch`` rises with every start of the coordinator."""
+    """Reads Slurm's table and publishes what changed. ``epoch`` rises whenever a coordinator begins to lead."""
 
     def __init__(
         self,
@@ -38,14 +38,17 @@ class Feed:
         epoch: int,
         period_s: float,
         version: str = "",
+        ledger: str = "",
+        host: str = "",
     ) -> None:
         self._gateway = gateway
         self._publish = publish
         self._topics = topics
         self._clock = clock
         self._epoch = epoch
-        self._period_s = period_s
-        self._version = version
+        self._me = CoordinatorStatus(
+            online=True, epoch=epoch, period_s=period_s, version=version, ledger=ledger, host=host
+        )
         self._seq = 0
         self._views: dict[str, SlurmView] = {}
         self._told: dict[str, SlurmView] = {}
@@ -74,14 +77,7 @@ class Feed:
         ``slurm_ok`` promises that every retained view is as fresh as the heartbeat, so it comes last, and only then.
         """
         told = await self._tell_views()
-        beat = CoordinatorStatus(
-            online=True,
-            epoch=self._epoch,
-            seq=self._seq,
-            period_s=self._period_s,
-            slurm_ok=slurm_ok and told,
-            version=self._version,
-        )
+        beat = self._me.model_copy(update={"seq": self._seq, "slurm_ok": slurm_ok and told})
         return await self._try(Publication(self._topics.coordinator(), encode(beat), retain=True)) and told
 
     def forget_told(self) -> None:

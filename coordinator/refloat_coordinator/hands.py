@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waves do to Slurm: mark a node, give a drain back. Both look first, and leave alone what is not theirs."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -9,6 +9,7 @@ import structlog
 from refloat_contract import reasons
 from refloat_contract.errors import RefloatError
 from refloat_contract.reasons import Dialect, Hold, Progress, Trigger
+from refloat_coordinator.lease import Deposed
 from refloat_coordinator.waves import GiveBack, Mark
 from refloat_slurm import states
 from refloat_slurm.gateway import Change, NodeView, SlurmGateway
@@ -21,27 +22,44 @@ NOT_OURS: Final = "not ours"
 UNREACHABLE: Final = "unreachable"
 
 
+async def _surely() -> None:
+    """There is no other."""
+
+
 class Hands:
     """Writes to Slurm for the waves. The next read of the feed tells what came of it.
 
     ``on_written`` is told of each node that was written, so that its agent need not wait for that read.
+    ``still_leads`` is asked right before each write, and raises where another coordinator leads.
     """
 
     def __init__(
-        self, gateway: SlurmGateway, dialect: Dialect, on_written: Callable[[str], None] = lambda _node: None
+        self,
+        gateway: SlurmGateway,
+        dialect: Dialect,
+        on_written: Callable[[str], None] = lambda _node: None,
+        still_leads: Callable[[], Awaitable[None]] = _surely,
     ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._on_written = on_written
+        self._still_leads = still_leads
 
     async def perform(self, order: Mark | GiveBack) -> str:
-        """Do it, if a fresh look at the node still allows; answers with what was done."""
+        """Do it, if a fresh look at the node still allows; answers with what was done.
+
+        Raises:
+            Deposed: another coordinator leads.
+        """
         try:
             view = await self._gateway.node(order.node)
             outcome = self._verdict(order, view)
             if outcome == WRITTEN:
+                await self._still_leads()
                 await self._write(order)
                 self._on_written(order.node)
+        except Deposed:
+            raise
         except RefloatError as error:
             # A write that timed out may be applied later: the feed shows it, and nothing is written before.
             log.warning("node_not_written", wave=order.wave, node=order.node, why=str(error))

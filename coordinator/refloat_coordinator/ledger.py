@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -20,8 +21,9 @@ from pydantic import BaseModel, ValidationError
 from refloat_contract.errors import Corrupt, Misconfigured, Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
-from refloat_coordinator import schema
+from refloat_coordinator import filesystems, schema
 from refloat_coordinator.breaker import Incident
+from refloat_coordinator.lease import Deposed, Holder, Lease
 from refloat_coordinator.permit import Permit
 from refloat_coordinator.wave import Wave
 
@@ -33,6 +35,7 @@ INCIDENTS_KEPT: Final = 200
 _FORGET_OLD_INCIDENTS: Final = (
     "DELETE FROM incidents WHERE id NOT IN (SELECT id FROM incidents ORDER BY opened_at DESC LIMIT ?)"
 )
+_FIRST_WITH_LEASE: Final = 2
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
@@ -66,10 +69,43 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._db: sqlite3.Connection | None = None
         self._dropped = 0
+        self._epoch = 0
 
-    async def begin(self) -> int:
-        """Open the database and make it ready; answers with the new epoch."""
-        return await self._do(self._begin)
+    async def lease(self) -> Lease:
+        """Who leads, as the file says now. May be asked before `begin`, and then changes nothing."""
+        return await self._do(_read_lease, fenced=False)
+
+    async def begin(self, taker: Holder | None = None, seen: Lease | None = None, above: int = 0) -> int:
+        """Make the database ready and take the lease; answers with the new epoch, which lies above ``above``, too.
+
+        From now on every transaction fails once somebody else has taken it.
+
+        Raises:
+            Deposed: the lease is no longer as it was ``seen``: another one was faster.
+        """
+        await self._do(_choose_journal, fenced=False, mode="")
+        self._epoch = await self._do(lambda db: self._begin(db, taker, seen, above), fenced=False)
+        return self._epoch
+
+    async def renew(self) -> None:
+        """Move the lease on.
+
+        Raises:
+            Deposed: another one has taken it.
+        """
+        await self._do(lambda db: _none(db.execute("UPDATE lease SET beat = beat + 1")))
+
+    async def confirm(self) -> None:
+        """Return if the lease is still ours.
+
+        Raises:
+            Deposed: another one has taken it.
+        """
+        await self._do(_none, mode="BEGIN")
+
+    async def resign(self) -> None:
+        """Give the lease back, so that another one need not wait."""
+        await self._do(lambda db: _none(db.execute("UPDATE lease SET holder = '', beat = beat + 1")))
 
     async def load_waves(self, *, ended: bool) -> list[Wave]:
         """The waves that have ended, or those that have not, oldest first."""
@@ -191,18 +227,24 @@ class Ledger:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _do(
+        self, work: Callable[[sqlite3.Connection], T], *, fenced: bool = True, mode: str = "BEGIN IMMEDIATE"
+    ) -> T:
+        run = partial(self._in_transaction, work, fenced=fenced, mode=mode)
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
+                return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except TimeoutError as error:
             raise Transient(f"{self._path} did not answer within {self._deadline_s:g} s: is the disk well?") from error
 
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], T], *, fenced: bool, mode: str) -> T:
         try:
             db = self._connection()
             with db:
-                db.execute("BEGIN IMMEDIATE")
+                if mode:
+                    db.execute(mode)
+                if fenced:
+                    self._check_lead(db)
                 return work(db)
         except sqlite3.OperationalError as error:
             raise Transient(
@@ -211,11 +253,18 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise Corrupt(_corrupt(self._path, str(error))) from error
 
+    def _check_lead(self, db: sqlite3.Connection) -> None:
+        """In every transaction: what a coordinator that was stopped for a while still wants is no longer wanted."""
+        epoch = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]
+        if epoch != self._epoch:
+            leader = _read_lease(db).holder
+            who = f"the coordinator on {leader.host}" if leader and leader.host else "another coordinator"
+            raise Deposed(f"{who} leads since epoch {epoch}, ours was {self._epoch}: ask there")
+
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=self._deadline_s)
             try:
-                db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
             except sqlite3.Error:
                 db.close()
@@ -223,10 +272,13 @@ class Ledger:
             self._db = db
         return self._db
 
-    def _begin(self, db: sqlite3.Connection) -> int:
+    def _begin(self, db: sqlite3.Connection, taker: Holder | None, seen: Lease | None, above: int) -> int:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(_corrupt(self._path, str(verdict)))
+        now = _read_lease(db)
+        if seen is not None and now != seen:
+            raise Deposed(f"another coordinator was faster to take epoch {now.epoch}")
         version = schema.version_of(db)
         if version > schema.VERSION:
             raise Misconfigured(
@@ -236,8 +288,14 @@ class Ledger:
         schema.migrate(db)
         if 0 < version < schema.VERSION:
             log.info("ledger_migrated", path=str(self._path), schema=schema.VERSION, before=version)
-        db.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
-        return int(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+        me = taker or Holder("")
+        db.execute(
+            "UPDATE lease SET holder = ?, host = ?, boot_id = ?, locked = ?, beat = beat + 1",
+            (me.id, me.host, me.boot_id, int(me.locked)),
+        )
+        epoch = max(now.epoch, above) + 1
+        db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+        return epoch
 
     def _insert(self, db: sqlite3.Connection, events: Iterable[Event]) -> list[Event]:
         sql = (
@@ -292,6 +350,27 @@ async def open_ledger(
     except BaseException:
         await ledger.aclose()
         raise
+
+
+def _read_lease(db: sqlite3.Connection) -> Lease:
+    """The lease; of a file that knows of none, or is empty, one that nobody holds."""
+    version = schema.version_of(db)
+    if version == 0:
+        return Lease()
+    epoch = int(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+    if version < _FIRST_WITH_LEASE:
+        return Lease(epoch)
+    name, host, boot_id, locked, beat = db.execute("SELECT holder, host, boot_id, locked, beat FROM lease").fetchone()
+    own = db.execute("SELECT value FROM meta WHERE key = 'ledger'").fetchone()[0]
+    return Lease(epoch, Holder(name, host, boot_id, bool(locked)) if name else None, beat, f"{own:016x}")
+
+
+def _choose_journal(db: sqlite3.Connection) -> None:
+    """WAL, but not on a network filesystem: it shares memory, and so has one host (sqlite.org/wal.html)."""
+    path = db.execute("PRAGMA database_list").fetchone()[2]
+    mode = "WAL" if filesystems.is_local(path) else "DELETE"
+    if db.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+        db.execute(f"PRAGMA journal_mode = {mode}")
 
 
 def _forget_old_waves(db: sqlite3.Connection) -> None:

@@ -57,6 +57,8 @@ class Ports:
     post: Callable[[Publication], None]
     recorded: Callable[[], None]
     """Called when the ledger has new events."""
+    leads: Callable[[], bool] = lambda: True
+    """Whether nobody else can lead yet."""
 
 
 class Loop:
@@ -161,6 +163,10 @@ class Loop:
     async def step(self) -> list[Mark | GiveBack]:
         """One turn; answers with what is to be done to Slurm, all of which is saved."""
         async with self._lock:
+            if not self._ports.leads():
+                self.stepped_at = self._ports.clock.now()
+                self._say_trouble("the lease could not be renewed in time, so another coordinator may lead")
+                return []
             arrivals = self._inbox.take(_BATCH)
             try:
                 orders = await self._turn(arrivals)

@@ -55,6 +55,7 @@ class ControlServer:
     """Serves commands on a unix socket. A handler returns an awaitable of the answer, or an iterator of many.
 
     The commands in ``acting`` do more than tell: not everybody who may connect may give them, and who did is logged.
+    ``take_over``: whoever may still serve there has lost the right to.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class ControlServer:
         mode: int = 0o600,
         group: str | None = None,
         acting: Collection[str] = (),
+        *,
+        take_over: bool = False,
     ) -> None:
         self._path = path
         self._handlers = handlers
@@ -71,6 +74,7 @@ class ControlServer:
         self._group = group
         self._group_id: int | None = None
         self._acting = frozenset(acting)
+        self._take_over = take_over
         self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -79,7 +83,7 @@ class ControlServer:
         Raises:
             Misconfigured: another process serves there, or the socket cannot be made.
         """
-        if await _is_served(self._path):
+        if not self._take_over and await _is_served(self._path):
             raise Misconfigured(f"already running: another process serves {self._path}")
         listener, inode = await self._bound()
         try:

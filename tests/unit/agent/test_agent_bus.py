@@ -13,7 +13,7 @@ import pytest
 from brokers import TestBroker, running_broker
 from fakes import FakeClock, FakeProcesses, World
 
-from refloat_agent.bus import Bus
+from refloat_agent.bus import ABSENT_AFTER_S, Bus
 from refloat_agent.effects.slurm import AgentSlurm
 from refloat_agent.spool import Spool
 from refloat_contract.messages import (
@@ -245,6 +245,29 @@ async def test_the_feed_is_fresh_while_the_coordinator_s_heart_beats_and_stale_a
 
     assert scene.slurm.latest() is None
     assert scene.bus.permit().coordinator is False
+
+
+async def test_a_coordinator_that_another_took_the_lead_from_is_not_heard_any_more(scene: Scene) -> None:
+    await scene.beat(epoch=2)
+    await scene.beat(epoch=1, seq=9)
+    await scene.say(f"{ROOT}/coordinator/status", CoordinatorStatus(online=False, epoch=1))
+    request = await scene.ask()
+    await scene.order(request=request.id, epoch=1)
+    await scene.until(lambda: scene.bus.ignored["stale_epoch"] == 3)
+    assert scene.bus.permit().coordinator
+
+    await scene.order(request=request.id, epoch=2)
+    await scene.until(lambda: scene.bus.permit().granted)
+
+
+async def test_once_nobody_is_heard_an_earlier_epoch_will_do(scene: Scene) -> None:
+    await scene.beat(epoch=57)
+    scene.world.now_s += ABSENT_AFTER_S + 1
+    await scene.beat(epoch=1)
+    request = await scene.ask()
+
+    await scene.order(request=request.id, epoch=1)
+    await scene.until(lambda: scene.bus.permit().granted)
 
 
 async def test_a_retained_heartbeat_proves_no_life(scene: Scene) -> None:

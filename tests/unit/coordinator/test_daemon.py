@@ -187,7 +187,7 @@ async def test_a_second_coordinator_on_the_same_socket_is_told_so(site: Site, tm
             return await asyncio.to_thread(site.settings.socket.exists)
 
         await eventually(serves)
-        other = site.settings.model_copy(update={"state_dir": tmp_path / "other", "client_id": "other"})
+        other = site.settings.model_copy(update={"state_dir": tmp_path / "other", "cluster": "other"})
         with pytest.raises(Misconfigured, match="already running"):
             await Coordinator(other, gateway=SimulatedGateway(site.slurm), notifier=Notes()).run()
 
