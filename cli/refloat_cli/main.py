@@ -13,6 +13,7 @@ from refloat_cli import check, config, cycle, nodes, wave
 from refloat_cli.demo.command import demo
 from refloat_cli.gate import PATIENCE_S, wait
 from refloat_cli.options import Json
+from refloat_cli.simulate.command import simulate
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command(epilog="Example: refloat status 'n[1-4]'")(nodes.status)
 app.command(epilog="Example: refloat why n3")(nodes.why)
 app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.events)
 app.command(epilog="Example: refloat demo --json")(demo)
+app.command(epilog="Example: refloat simulate --nodes 'n[1-1000]' -w max_unavailable=50 --never-return 2%")(simulate)
 app.add_typer(check.app, name="check")
 app.add_typer(wave.app, name="wave")
 app.add_typer(cycle.app, name="cycle")

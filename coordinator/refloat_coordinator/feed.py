@@ -89,7 +89,7 @@ class Feed:
         for name, node in table.items():
             old = self._views.get(name)
             if old is None or not _is_same(old, node):
-                changed.append(_view(node, self._epoch, self._seq))
+                changed.append(view_of(node, self._epoch, self._seq))
         for name, old in self._views.items():
             if old.known and name not in table:
                 changed.append(SlurmView(node=name, epoch=self._epoch, seq=self._seq, known=False))
@@ -128,7 +128,8 @@ class Feed:
         self._was_ok = ok
 
 
-def _view(node: NodeView, epoch: int, seq: int) -> SlurmView:
+def view_of(node: NodeView, epoch: int, seq: int) -> SlurmView:
+    """The node as it is told to its agent."""
     registration = node.registration
     return SlurmView(
         node=node.name,

@@ -3,6 +3,7 @@
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 
@@ -17,6 +18,11 @@ class Agenda:
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Do ``action`` so many seconds from now."""
         heapq.heappush(self._entries, (self.now + seconds, next(self._sequence), action))
+
+    @property
+    def next_at(self) -> float:
+        """When the next action is due; infinity when there is none."""
+        return self._entries[0][0] if self._entries else math.inf
 
     def until(self, now: float) -> Iterator[Callable[[], None]]:
         """Move time on to ``now``, never back, and yield each action as its time comes."""

@@ -72,6 +72,13 @@ class JobQueue:
         self._table.changed = True
         return job.id
 
+    def place(self, job: SimulatedJob, nodes: list[SimulatedNode]) -> int:
+        """Start a job on these nodes, whoever else is there, give it its id and return that."""
+        job.id = next(self._ids)
+        self.jobs[job.id] = self._pending[job.id] = job
+        self._start(job, nodes)
+        return job.id
+
     def suspend(self, job_id: int) -> None:
         """Stop a running job's processes; they stay on their nodes, whose CPUs count as free."""
         job = self._find(job_id, "RUNNING")

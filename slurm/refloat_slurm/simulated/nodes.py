@@ -34,6 +34,7 @@ class Rules:
     requeue_s: float = 120.0
     keeps_stale_reasons: bool = True  # RESUME leaves the text: 23.11 to 25.11 without slurmdbd
     appends_not_responding: bool = True  # 23.02 and later
+    schedule_s: float = 0.0  # the least time between two passes of the scheduler; 0: one after every change
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class NodeTable:
         self.max_out = 0
         self.free = dict(self.nodes)  # where jobs could start
         self.changed = True  # since the scheduler looked
+        self.stirred: dict[str, None] = {}  # nodes that changed since `SimulatedSlurmctld.take_stirred`
 
     def find(self, name: str) -> SimulatedNode:
         """The node of this name, or UnknownNode."""
@@ -134,6 +136,7 @@ class NodeTable:
         if before == now:
             return
         node.seen = now
+        self.stirred[node.name] = None
         self.log.append(Transition(self.agenda.now, node.name, before[0], *now))
         # A slurmctld that has just started knows nothing of a node; that does not take it out of service.
         if not node.unknown and is_in_service(now[0]) != node.in_service:

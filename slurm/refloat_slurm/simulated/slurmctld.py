@@ -57,6 +57,8 @@ class SimulatedSlurmctld:
         self._outage = _Outage.NONE
         self._applies_later = True
         self._late: list[_Write] = []
+        self._next_pass = self._agenda.now
+        self._pass_is_due = False
 
     # Time
 
@@ -75,9 +77,25 @@ class SimulatedSlurmctld:
             self._schedule()
 
     def _schedule(self) -> None:
+        rules = self._table.rules
         while self._table.changed and self._outage is _Outage.NONE:
+            if self._agenda.now < self._next_pass:
+                if not self._pass_is_due:
+                    self._pass_is_due = True
+                    self._agenda.after(self._next_pass - self._agenda.now, self._begin_pass)
+                return
             self._table.changed = False
+            self._next_pass = self._agenda.now + rules.schedule_s
             self._jobs.schedule()
+
+    def _begin_pass(self) -> None:
+        self._pass_is_due = False
+        self._next_pass = self._agenda.now
+
+    @property
+    def next_at(self) -> float:
+        """When something is due next, as far as is known now; infinity when nothing is."""
+        return self._agenda.next_at
 
     # Clients: what a gateway calls
 
@@ -90,6 +108,12 @@ class SimulatedSlurmctld:
         """All nodes."""
         self._answer()
         return {name: node.view for name, node in self._table.nodes.items()}
+
+    def take_stirred(self) -> dict[str, NodeView]:
+        """The nodes whose state or reason changed since the last call, as they are now: a feed that misses nothing."""
+        self._answer()
+        stirred, self._table.stirred = self._table.stirred, {}
+        return {name: self._table.nodes[name].view for name in stirred}
 
     def jobs_on(self, name: str) -> tuple[Job, ...]:
         """The jobs that hold the node."""
@@ -192,6 +216,13 @@ class SimulatedSlurmctld:
         job_id = self._jobs.submit(SimulatedJob(0, user, seconds, limit, nodes, cpus, node))
         self.tick()
         return job_id
+
+    def place(self, seconds: float, on: Iterable[str], *, user: str = "alice", limit_s: float | None = None) -> int:
+        """Have a job run on these nodes, all of each, for so many seconds more; return its id."""
+        self.tick()
+        nodes = [self._table.find(name) for name in on]
+        limit = seconds if limit_s is None else limit_s
+        return self._jobs.place(SimulatedJob(0, user, seconds, limit, len(nodes)), nodes)
 
     def suspend(self, job_id: int) -> None:
         """`scontrol suspend`; Refused unless it runs."""
