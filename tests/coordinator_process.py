@@ -17,7 +17,7 @@ from refloat_contract.errors import Refused
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.daemon import Coordinator
 from refloat_service import control
-from refloat_slurm.gateway import Change, Job, NodeView, Registration
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
 
 
 class FarSlurm:
@@ -43,6 +43,18 @@ class FarSlurm:
     async def jobs(self, name: str) -> tuple[Job, ...]:
         """None are asked for."""
         raise Refused(name)
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        """There are none."""
+        return ()
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        """None is ended."""
+        raise Refused(job)
+
+    async def partitions(self) -> Mapping[str, str]:
+        """There are none."""
+        return {}
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change a node."""

@@ -325,7 +325,7 @@ def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decisi
         return Decision(replace(state, health_retry_s=seen.now_s + policy.retry_s), (DrainForHealth(line),), line)
     name = state.health_permit or f"health-{_new_id(state, policy)}"
     state = replace(state, health_permit=name)
-    granted, actions, why = permit(seen, policy, AskPermit(name, Purpose.HEALTH, "", ""))
+    granted, actions, why = permit(seen, policy, AskPermit(name, Purpose.HEALTH, "", "", seen.health.failing[0].check))
     if not granted:
         return Decision(state, actions, f"unhealthy ({line}); {why}")
     state = replace(state, health_retry_s=seen.now_s + policy.retry_s)

@@ -148,7 +148,9 @@ class Request(Message):
     )
     recipe: str = ""
     wave: str = ""
-    cause: str = Field(default="", description="the check whose failure the cycle is the remedy of")
+    cause: str = Field(
+        default="", description="the check whose failure asks for it: a drain, or a cycle that is its remedy"
+    )
     why: str = ""
 
 

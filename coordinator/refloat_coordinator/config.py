@@ -7,36 +7,17 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from refloat_contract import topics
-from refloat_contract.errors import Misconfigured
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
-from refloat_coordinator import hostlists
-from refloat_coordinator.budget import Amount, Limit, parse_amount
-from refloat_coordinator.permits import Loops
+from refloat_coordinator.limit_settings import BreakerSettings, GroupKindSettings, LimitSettings, unknown_kind
+from refloat_coordinator.rules import Rules
 from refloat_service.mqtt import MqttSettings
 from refloat_service.settings import Settings
-
-
-def _amount(given: int | str) -> int | str:
-    parse_amount(given)
-    return given
-
-
-def _hostlist(text: str) -> str:
-    try:
-        hostlists.expand(text)
-    except Misconfigured as error:
-        raise ValueError(str(error)) from error
-    return text
 
 
 def _cluster(text: str) -> str:
     if not topics.is_level(text):
         raise ValueError("use letters, digits, '.', '_' and '-': the name is part of MQTT topics")
     return text
-
-
-Share = Annotated[int | str, AfterValidator(_amount)]
-Hostlist = Annotated[str, AfterValidator(_hostlist)]
 
 
 class SlurmSettings(Settings):
@@ -52,51 +33,6 @@ class FeedSettings(Settings):
     """The feed of Slurm's node table to the agents."""
 
     period_s: float = Field(5.0, ge=0.1, le=300, description="how often the node table is read and a heartbeat sent")
-
-
-class GroupSettings(Settings):
-    """How many of some nodes may be out at once."""
-
-    nodes: Hostlist = Field(description="the nodes, as a hostlist: n[1-16]")
-    max_unavailable: Share = Field(description='how many may be out at once: 2, or "5%" (rounded down, at least 1)')
-
-
-class LimitSettings(Settings):
-    """The budget: how many nodes may be out at once, for whatever cause. Every limit that names a node binds."""
-
-    max_unavailable: Share = Field("10%", description='of all nodes in Slurm\'s table: 2, or "5%"')
-    partitions: dict[str, GroupSettings] = Field(
-        default_factory=dict, description="limits by partition; the name is for people, the nodes are listed"
-    )
-    groups: dict[str, GroupSettings] = Field(
-        default_factory=dict, description="limits by rack, switch, boot server or whatever nodes share"
-    )
-    idle_checks_at_once: int = Field(
-        4, ge=0, description='on how many nodes checks with `when = "idle"` may run at once; 0: on none'
-    )
-
-    loop_limit: int = Field(
-        2, ge=1, description="how many cycles of one node may be the remedy of the same check within `loop_window_s`"
-    )
-    loop_window_s: float = Field(86400.0, gt=0, description="see `loop_limit`")
-
-    def loops(self) -> Loops:
-        """How often a remedy may be tried."""
-        return Loops(self.loop_limit, self.loop_window_s)
-
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits as the decisions take them."""
-        named = [
-            *((f"partition {name}", group) for name, group in self.partitions.items()),
-            *((f"group {name}", group) for name, group in self.groups.items()),
-        ]
-        return (
-            Limit("cluster", _parsed(self.max_unavailable)),
-            *(
-                Limit(name, _parsed(group.max_unavailable), frozenset(hostlists.expand(group.nodes)))
-                for name, group in named
-            ),
-        )
 
 
 class InfluxSettings(Settings):
@@ -201,6 +137,13 @@ class CoordinatorSettings(Settings):
     limits: LimitSettings = Field(
         default_factory=lambda: LimitSettings.model_validate({}), description="how many nodes may be out"
     )
+    groups: dict[str, GroupKindSettings] = Field(
+        default_factory=dict, description="kinds of group, by a name of yours: rack, switch, pdu, boot"
+    )
+    breaker: BreakerSettings = Field(
+        default_factory=lambda: BreakerSettings.model_validate({}),
+        description="one check that fails on many nodes at once",
+    )
     influx: InfluxSettings = Field(
         default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
     )
@@ -212,6 +155,12 @@ class CoordinatorSettings(Settings):
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="the log")
 
+    @model_validator(mode="after")
+    def _knows_its_groups(self) -> "CoordinatorSettings":
+        if wrong := unknown_kind(self.limits, self.groups):
+            raise ValueError(wrong)
+        return self
 
-def _parsed(given: int | str) -> Amount:
-    return parse_amount(given)
+    def rules(self) -> Rules:
+        """The limits, before anything was read from files or Slurm."""
+        return self.limits.rules(self.groups)

@@ -22,6 +22,7 @@ from refloat_coordinator.desk import ACTING, Desk
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
+from refloat_coordinator.group_sources import GroupSources
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
 from refloat_coordinator.leadership import Leadership
@@ -36,7 +37,7 @@ from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
 from refloat_service.notify import Notifier
 from refloat_slurm.choose import choose
-from refloat_slurm.gateway import SlurmGateway
+from refloat_slurm.gateway import ClusterGateway
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Coordinator:
         self,
         settings: CoordinatorSettings,
         *,
-        gateway: SlurmGateway | None = None,
+        gateway: ClusterGateway | None = None,
         clock: Clock | None = None,
         notifier: Notifier | None = None,
     ) -> None:
@@ -190,20 +191,24 @@ class Coordinator:
             self._notifier.ready(text)
             self._is_told = True
 
-    async def _choose(self) -> SlurmGateway:
+    async def _choose(self) -> ClusterGateway:
         choice = await choose(self._settings.slurm.backend, deadline_s=self._settings.slurm.deadline_s)
         log.info("gateway_chosen", backend=choice.gateway.backend, why=choice.why)
         return choice.gateway
 
     async def _serve(
-        self, ledger: Ledger, leadership: Leadership, epoch: int, gateway: SlurmGateway, writer: Writer | None
+        self, ledger: Ledger, leadership: Leadership, epoch: int, gateway: ClusterGateway, writer: Writer | None
     ) -> None:
         parts = _Parts(self._settings, self._clock, ledger, leadership, epoch, gateway, writer)
+        await parts.sources.begin()
         await parts.loop.load()
         log.info("coordinator_started", cluster=self._settings.cluster, epoch=epoch, backend=gateway.backend)
         works: dict[str, Coroutine[Any, Any, None]] = {
             "link": parts.link.run(),
             "feed": self._feed(parts),
+            "groups": parts.sources.run(
+                self._clock.sleep, self._settings.limits.groups_reread_s, self._settings.feed.period_s
+            ),
             "loop": parts.loop.run(parts.orders.put_nowait),
             "hands": self._hands(parts),
             "outgoing": parts.outgoing.run(),
@@ -261,7 +266,7 @@ class _Parts:
         ledger: Ledger,
         leadership: Leadership,
         epoch: int,
-        gateway: SlurmGateway,
+        gateway: ClusterGateway,
         writer: Writer | None,
     ) -> None:
         topics = Topics(settings.cluster)
@@ -294,7 +299,9 @@ class _Parts:
             dialect=dialect,
             idle_checks_at_once=settings.limits.idle_checks_at_once,
             loops=settings.limits.loops(),
+            trip=settings.breaker.trip(),
         )
+        self.sources = GroupSources(settings.groups, settings.rules(), gateway.partitions, self.loop.rule)
         self.feed = Feed(
             gateway,
             self.link.publish,

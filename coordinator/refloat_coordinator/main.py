@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from refloat_contract.errors import Misconfigured, RefloatError
+from refloat_coordinator import group_sources
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.daemon import Coordinator
 from refloat_service import logs, settings
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = settings.load(CoordinatorSettings, options.config, env_prefix=ENV_PREFIX)
         if options.check_config:
+            group_sources.listed(wanted.groups)
             print(f"{options.config or 'the defaults'}: good")  # noqa: T201 - the answer
             return 0
         logs.configure(wanted.log.format, wanted.log.level)

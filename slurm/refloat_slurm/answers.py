@@ -54,6 +54,10 @@ _SHOWN_TIMES = re.compile(r"\sBootTime=(?P<boot>\S+)\s+SlurmdStartTime=(?P<slurm
 _TAIL = re.compile(
     r"\s(?P<key>Reason|Comment|Extra|InstanceId|InstanceType|ReservationName|TLSCertTokenSet|Topology|Parameters)="
 )
+_PARTITION_NAME = re.compile(r"PartitionName=(?P<name>\S+)\s")
+# Not AllocNodes, MaxNodes, MinNodes, TotalNodes.
+_PARTITION_NODES = re.compile(r"\sNodes=(?P<nodes>\S*)(?:\s|$)")
+_NO_PARTITIONS: Final = "No partitions in the system"
 _SIGNATURE = re.compile(r" \[(?P<user>[^\[\]\n]+)@(?P<time>[0-9]+)\](?=\s|$)")
 # Where a reason has a newline, `scontrol -o` prints this; the second line comes after the signature.
 _NEWLINE_GAP: Final = " " * 8
@@ -159,6 +163,25 @@ def read_all_jobs(text: str) -> tuple[Job, ...]:
         Transient: a line is not understood.
     """
     return tuple(_placed(line) for line in text.split("\n") if line.strip())
+
+
+def read_partitions(text: str) -> dict[str, str]:
+    """The partitions in `scontrol -o show partitions`, each with its nodes as Slurm writes them.
+
+    Raises:
+        Transient: a record is not understood.
+    """
+    if text.startswith(_NO_PARTITIONS):
+        return {}
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        name, nodes = _PARTITION_NAME.match(line), _PARTITION_NODES.search(line)
+        if name is None or nodes is None:
+            raise not_understood("scontrol on partitions", line)
+        found[name["name"]] = "" if nodes["nodes"] == "(null)" else nodes["nodes"]
+    return found
 
 
 def _placed(line: str) -> Job:

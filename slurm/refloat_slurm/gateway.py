@@ -109,3 +109,7 @@ class ClusterGateway(SlurmGateway, Protocol):
     async def end_job(self, job: str, how: JobEnd) -> None:
         """End a job because an operator said so in as many words; only a batch job can be requeued (Refused)."""
         ...
+
+    async def partitions(self) -> Mapping[str, str]:
+        """The nodes of every partition, as a hostlist; empty for one that has none. Every few minutes at most."""
+        ...

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from refloat_service.commands import run
-from refloat_slurm.answers import ALL_JOBS_FORMAT, ON_NODES, SQUEUE_FORMAT, read_all_jobs, read_squeue
+from refloat_slurm.answers import ALL_JOBS_FORMAT, ON_NODES, SQUEUE_FORMAT, read_all_jobs, read_partitions, read_squeue
 from refloat_slurm.complaints import sort_complaint
 from refloat_slurm.gateway import Job, JobEnd
 from refloat_slurm.names import plain, plain_job
@@ -53,3 +53,8 @@ async def end_job(job: str, how: JobEnd, *, scontrol: str, scancel: str, deadlin
     """Requeue a job, or cancel it."""
     argv = [scontrol, "requeue", plain_job(job)] if how is JobEnd.REQUEUE else [scancel, plain_job(job)]
     await ask(argv, deadline_s)
+
+
+async def partitions(scontrol: str, deadline_s: float) -> dict[str, str]:
+    """All partitions, hidden ones included."""
+    return read_partitions(await ask([scontrol, "-a", "-o", "show", "partitions"], deadline_s))

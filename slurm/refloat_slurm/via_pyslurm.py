@@ -13,7 +13,7 @@ from refloat_contract.errors import RefloatError, Transient
 from refloat_slurm.complaints import not_understood, sort_complaint
 from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
 from refloat_slurm.names import plain
-from refloat_slurm.programs import all_jobs, end_job, environment, jobs_on
+from refloat_slurm.programs import all_jobs, end_job, environment, jobs_on, partitions
 from refloat_slurm.states import parse_flags
 from refloat_slurm.via_scontrol import DEADLINE_S, check_change
 
@@ -88,6 +88,10 @@ class PyslurmGateway:
     async def end_job(self, job: str, how: JobEnd) -> None:
         """Requeue a job by scontrol, or cancel it by scancel."""
         await end_job(job, how, scontrol=self._scontrol, scancel=self._scancel, deadline_s=self._deadline_s)
+
+    async def partitions(self) -> Mapping[str, str]:
+        """The nodes of every partition, as a hostlist, by scontrol."""
+        return await partitions(self._scontrol, self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

@@ -7,7 +7,7 @@ from typing import Final
 from refloat_slurm.answers import SINFO_FORMAT, read_node, read_nodes, read_sinfo
 from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
 from refloat_slurm.names import plain
-from refloat_slurm.programs import all_jobs, ask, end_job, jobs_on
+from refloat_slurm.programs import all_jobs, ask, end_job, jobs_on, partitions
 
 DEADLINE_S: Final = 15.0
 """Longer than scontrol needs to give up on a slurmctld that is down (9 s) or hangs (MessageTimeout, 10 s)."""
@@ -64,6 +64,10 @@ class ScontrolGateway:
     async def end_job(self, job: str, how: JobEnd) -> None:
         """Requeue a job, or cancel it."""
         await end_job(job, how, scontrol=self._scontrol, scancel=self._scancel, deadline_s=self._deadline_s)
+
+    async def partitions(self) -> Mapping[str, str]:
+        """The nodes of every partition, as a hostlist."""
+        return await partitions(self._scontrol, self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import pytest
+from ClusterShell.NodeSet import NodeSet
 
 from refloat_contract.errors import Refused, UnknownNode
 from refloat_contract.reasons import is_same
@@ -326,6 +327,12 @@ async def a_drained_node_that_loses_power_keeps_the_words_of_its_reason(world: W
     assert view.flags == {"DOWN", "DRAIN"}
 
 
+async def partitions_are_told_with_their_nodes(world: World) -> None:
+    told = await world.gateway.partitions()
+
+    assert any(world.node in NodeSet(nodes) for nodes in told.values())
+
+
 PROMISES: Final[Sequence[Promise]] = (
     a_drain_is_seen_with_its_reason_user_and_time,
     an_idle_node_is_in_service_and_has_no_jobs,
@@ -349,4 +356,5 @@ PROMISES: Final[Sequence[Promise]] = (
     a_rebooted_held_node_registers_anew_and_stays_held,
     an_unannounced_reboot_takes_the_node_down,
     a_drained_node_that_loses_power_keeps_the_words_of_its_reason,
+    partitions_are_told_with_their_nodes,
 )

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator.budget import parse_amount
-from refloat_coordinator.config import LimitSettings
+from refloat_coordinator.limit_settings import LimitSettings
 from refloat_service.settings import Settings
 
 

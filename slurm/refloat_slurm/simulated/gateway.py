@@ -71,6 +71,11 @@ class SimulatedGateway:
         await self._travel()
         self._slurmctld.end(int(job), how)
 
+    async def partitions(self) -> Mapping[str, str]:
+        """The nodes of every partition: there is one, with all nodes."""
+        await self._travel()
+        return {"main": ",".join(self._slurmctld.views())}
+
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""
         check_change(change, reason)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator import main as program
+from refloat_coordinator.boots import BootRule
+from refloat_coordinator.breaker import Trip
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.daemon import make_writer
 from refloat_coordinator.influx import InfluxV1, InfluxV2
+from refloat_coordinator.rules import Rules
 from refloat_service import settings
 
 FULL = """
@@ -23,6 +27,20 @@ max_unavailable = 2
 [limits.partitions.gpu]
 nodes = "g[1-4]"
 max_unavailable = 1
+[limits.partitions.big]
+max_unavailable = "2%"
+[limits.per_group.rack]
+max_unavailable = 1
+[limits.boot]
+at_once = 100
+per = "boot"
+one_at_a_time = "rack"
+[groups.rack]
+pattern = 'r(?P<rack>\\d+)n\\d+'
+[groups.boot]
+sets = { b1 = "n[1-8]" }
+[breaker]
+percent = 20
 [influx]
 kind = "v1"
 database = "slurmlog"
@@ -47,6 +65,15 @@ def test_limits_and_words_are_what_the_decisions_take(tmp_path: Path) -> None:
         Limit("partition gpu", Amount(1), frozenset({"g1", "g2", "g3", "g4"})),
         Limit("group r3", Amount(2), frozenset({"n7", "n8", "n9"})),
     )
+    assert loaded.rules() == Rules(
+        fixed=loaded.limits.limits(),
+        per_group={"rack": Amount(1)},
+        partitions={"big": Amount(2, percent=True)},
+        boot=BootRule(Amount(100), "boot", "rack"),
+        listed={"rack": {}, "boot": {"b1": frozenset(f"n{i}" for i in range(1, 9))}},
+        patterns=(("rack", re.compile(r"r(?P<rack>\d+)n\d+")),),
+    )
+    assert loaded.breaker.trip() == Trip(20, 5, 600.0, 300.0)
     assert word is not None
     assert word.trigger == "lustre-restart"
     assert loaded.reasons.dialect().word("reboot") is not None
@@ -68,6 +95,12 @@ def test_every_setting_is_described() -> None:
         ("cluster = 'a/b'", "MQTT"),
         ("[limits]\nmax_unavailable = '0%'", "between 1% and 100%"),
         ("[limits.groups.r1]\nnodes = 'n[1-'\nmax_unavailable = 1", "cannot be read"),
+        ("[limits.per_group.rak]\nmax_unavailable = 1", "limits.per_group.rak: no kind of group is called 'rak'"),
+        ("[limits.boot]\nat_once = 1\nper = 'boot'", "limits.boot.per: no kind of group is called 'boot'"),
+        ("[groups.partition]\nsets = { a = 'n1' }", "groups.partition: Slurm tells its partitions"),
+        ("[groups.rack]\nlevel = 1", "says nothing of its nodes"),
+        ("[groups.rack]\npattern = 'r('", "is no regular expression"),
+        ("[groups.rack]\nsets = { a = 'n[1' }", "cannot be read"),
         ("[influx]\nkind = 'v2'", "also needs org, bucket, token_file"),
         ("[influx]\nurl = 'influx1:8086'", "url"),
         ("socket_mode = '0999'", "socket_mode"),
@@ -103,5 +136,9 @@ def test_a_configuration_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert program.main(["--check-config", "--config", str(good)]) == 0
     assert program.main(["--check-config", "--config", str(bad)]) == 2
+    bad.write_text(f"[groups.rack]\nfile = '{tmp_path / 'racks'}'")
+    assert program.main(["--check-config", "--config", str(bad)]) == 2
+    assert "groups.rack.file: cannot read" in capsys.readouterr().err
+    bad.write_text("clutser = 'x'")
     assert program.main(["--config", str(bad)]) == 78
     assert "cluster" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat_contract.errors import Transient
-from refloat_slurm.answers import read_all_jobs, read_node, read_nodes, read_sinfo, read_squeue
+from refloat_slurm.answers import read_all_jobs, read_node, read_nodes, read_partitions, read_sinfo, read_squeue
 from refloat_slurm.gateway import Job, NodeView, Registration
 
 HEAD = (
@@ -212,3 +212,21 @@ def test_any_text_is_an_answer_or_transient(text: str) -> None:
             read()
         except Transient:
             continue
+
+
+def test_partitions_are_told_with_their_nodes() -> None:
+    text = (
+        "PartitionName=main AllowGroups=ALL AllocNodes=ALL Default=YES MaxNodes=UNLIMITED MinNodes=0 Nodes=n[1-3],x1"
+        " PriorityJobFactor=1 TotalCPUs=8 TotalNodes=4 TRES=cpu=8,mem=8000M,node=4\n"
+        "PartitionName=empty AllocNodes=ALL MaxNodes=1 Nodes=(null) TotalNodes=0\n"
+        "PartitionName=bare AllocNodes=ALL MaxNodes=1 Nodes= TotalNodes=0\n"
+    )
+
+    assert read_partitions(text) == {"main": "n[1-3],x1", "empty": "", "bare": ""}
+    assert read_partitions("No partitions in the system\n") == {}
+
+
+@pytest.mark.parametrize("text", ["slurm_load_partitions error\n", "PartitionName=main AllocNodes=ALL TotalNodes=3\n"])
+def test_an_answer_about_partitions_that_is_not_understood_is_no_answer(text: str) -> None:
+    with pytest.raises(Transient):
+        read_partitions(text)

@@ -202,3 +202,10 @@ async def test_half_an_answer_with_success_is_not_taken(tool: Tool) -> None:
             await call("n1")
     with pytest.raises(Transient, match="understand"):
         await gateway.nodes()
+
+
+async def test_hidden_partitions_are_asked_for_too(tool: Tool) -> None:
+    scontrol = tool("scontrol", "PartitionName=main AllocNodes=ALL Nodes=n[1-2] TotalNodes=2\n")
+
+    assert await ScontrolGateway(scontrol=scontrol).partitions() == {"main": "n[1-2]"}
+    assert arguments(scontrol) == ["-a", "-o", "show", "partitions"]
