@@ -12,7 +12,7 @@ MINUTES ?= 10
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +65,9 @@ lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and le
 
 lab-test: venv-dev ## the tests on the lab
 	$(BIN)/pytest -m lab tests/lab
+
+broker-test: venv-dev ## the tests of access list, certificates and docs/broker.md, on a real mosquitto
+	$(BIN)/pytest -m broker tests/broker
 
 crash: venv-dev ## every kill point, and every pair, of the simulated crash campaign; longer random stories (minutes)
 	REFLOAT_CRASH=all $(BIN)/pytest tests/crash

@@ -5,6 +5,7 @@ With --list: only say what would be done on this machine, and what is left out.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ def steps() -> list[Step]:
         Step("generated docs", (sys.executable, "docs/generate.py", "--check")),
         Step("unit, scenario, crash and contract tests", tool("pytest", "-q")),
         Step("lab", tool("pytest", "-q", "-m", "lab", "tests/lab"), left_out=_no_lab()),
+        # Behind the lab, whose image has a mosquitto where this machine has none.
+        Step("broker", tool("pytest", "-q", "-m", "broker", "tests/broker"), left_out=_no_broker()),
     ]
 
 
@@ -52,6 +55,11 @@ def _no_lab() -> str:
     if not Path("/etc/debian_version").exists():
         return "the lab of real Slurm nodes needs a Debian machine (debootstrap)"
     return ""
+
+
+def _no_broker() -> str:
+    here = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    return "" if here or not _no_lab() else "there is no mosquitto here, and no lab that has one"
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from refloat_cli import check, config, cycle, nodes, wave
 from refloat_cli.demo.command import demo
 from refloat_cli.gate import PATIENCE_S, wait
 from refloat_cli.options import Json
+from refloat_cli.pki import command as pki
 from refloat_cli.simulate.command import simulate
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused
 
@@ -32,6 +33,7 @@ app.add_typer(check.app, name="check")
 app.add_typer(wave.app, name="wave")
 app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
+app.add_typer(pki.app, name="pki")
 
 
 @app.command(epilog="Example: refloat version --json")

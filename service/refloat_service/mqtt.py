@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_DEADLINE_S: Final = 10.0
 _FAREWELL_DEADLINE_S: Final = 2.0
+_LAST_WORDS_S: Final = 2.0
 _STABLE_S: Final = 10.0
 _SESSION_EXPIRY_S: Final = 7 * 86400
 _REFUSED: Final = 0x80
@@ -152,7 +153,7 @@ class Link:
         except ValueError as error:  # a host name that cannot be encoded
             raise Transient(f"cannot connect to {self._where}: {error}") from error
         except _HungUpError as error:
-            raise Transient(mqtt_login.refusal(str(error), self._settings)) from error
+            raise Transient(await self._refusal(str(error), tls)) from error
         except BaseException:
             client.abandon()
             raise
@@ -164,6 +165,11 @@ class Link:
             except asyncio.CancelledError:
                 await self._say_farewell()
                 raise
+
+    async def _refusal(self, said: str, tls: ssl.SSLContext | None) -> str:
+        if tls is not None and not mqtt_login.is_alert(said):
+            said = await asyncio.to_thread(mqtt_login.last_words, self._settings, tls, _LAST_WORDS_S) or said
+        return mqtt_login.refusal(said, self._settings)
 
     async def _serve(self, client: "_Client") -> None:
         # Messages are handled from the start: a broker may want those of an old session acknowledged before it hears

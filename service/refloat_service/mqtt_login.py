@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a client proves who it is to the broker, and what it means when one of both does not believe the other."""
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Final, NoReturn
@@ -67,7 +68,7 @@ _RENEW: Final = "make a new one (refloat pki renew NAME), and install it: it is 
 
 _HINTS: Final = (
     (("none was shown",), "set mqtt.cert_file and mqtt.key_file"),
-    (("another authority",), "compare mqtt.cert_file with the broker's cafile (refloat pki show NAME)"),
+    (("another authority",), "issue it anew from the authority in the broker's cafile (refloat pki issue NAME)"),
     (("refuses our certificate",), _RENEW),
     (("hostname mismatch", "ip address mismatch"), "let mqtt.host be one of the names in the broker's certificate"),
     (("self-signed", "unable to get"), "let mqtt.ca_file be the authority that issued the broker's certificate"),
@@ -81,6 +82,30 @@ _HINTS: Final = (
     (("identifier",), "let the broker accept the client id"),
     (("version",), "look at mqtt.protocol"),
 )
+
+
+def last_words(settings: MqttSettings, context: ssl.SSLContext, deadline_s: float) -> str:
+    """What a broker that hung up says of our certificate, if anything. Blocks: call it in a thread.
+
+    It hangs up on a client that has begun to speak, and the alert is lost then, as often as not: a client that only
+    listens hears it.
+    """
+    try:
+        with (
+            socket.create_connection((settings.host, settings.port), deadline_s) as plain,
+            context.wrap_socket(plain, server_hostname=settings.host) as secure,
+        ):
+            secure.recv(1)
+    except TimeoutError:
+        return ""
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def is_alert(said: str) -> bool:
+    """Whether what a socket says is a broker's word on our certificate. Pure."""
+    return any(mark in said.lower() for mark, _ in _OURS)
 
 
 def refusal(alert: str, settings: MqttSettings) -> str:

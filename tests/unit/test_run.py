@@ -25,6 +25,10 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
     assert "lab: left out: REFLOAT_NO_LAB is set" in _list(REFLOAT_NO_LAB="1")
 
 
+def test_the_broker_is_tried_where_there_is_one() -> None:
+    assert "-m broker" in _list() or "broker: left out: there is no mosquitto here" in _list()
+
+
 def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
     lines = [line for line in (TOP / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
 

@@ -67,7 +67,7 @@ async def test_a_secret_that_others_can_read_ends_the_daemon_at_its_start(name: 
     [
         ("[SSL] sslv3 alert certificate expired", "has expired", "refloat pki renew"),
         ("[SSL] sslv3 alert certificate revoked", "was revoked", "refloat pki renew"),
-        ("[SSL] tlsv1 alert unknown ca", "trusts another authority", "compare mqtt.cert_file"),
+        ("[SSL] tlsv1 alert unknown ca", "trusts another authority", "refloat pki issue"),
         ("[SSL] tlsv13 alert certificate required", "none was shown", "set mqtt.cert_file"),
         ("[SSL] sslv3 alert bad certificate", "not valid yet", "refloat pki renew"),
         ("[SSL] sslv3 alert unsupported certificate", "not one for clients", "refloat pki renew"),
