@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's settings; the reference in docs/ is made from the descriptions here."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +14,18 @@ from refloat_coordinator.rules import Rules
 from refloat_service.mqtt import MqttSettings
 from refloat_service.settings import Settings
 
+_ADDRESS = re.compile(r"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
+
 
 def _cluster(text: str) -> str:
     if not topics.is_level(text):
         raise ValueError("use letters, digits, '.', '_' and '-': the name is part of MQTT topics")
+    return text
+
+
+def _address(text: str) -> str:
+    if text and not _ADDRESS.fullmatch(text):
+        raise ValueError("write host:port, [::1]:port or :port; empty for none")
     return text
 
 
@@ -86,6 +95,21 @@ class ReasonSettings(Settings):
         return Dialect((*own, *DEFAULT_WORDS), self.health_prefix, self.adopted_prefixes)
 
 
+class HttpSettings(Settings):
+    """Metrics and probes over HTTP."""
+
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:9750",
+        description="where /metrics (Prometheus), /healthz and /readyz are served, to everybody who gets there: "
+        "host:port, :port for all addresses; empty: nowhere",
+    )
+
+    def address(self) -> tuple[str | None, int] | None:
+        """Host and port; a host of None stands for all; None: nowhere."""
+        host, _, port = self.listen.rpartition(":")
+        return (host.strip("[]") or None, int(port)) if self.listen else None
+
+
 class LeadershipSettings(Settings):
     """Which of several coordinators leads."""
 
@@ -146,6 +170,9 @@ class CoordinatorSettings(Settings):
     )
     influx: InfluxSettings = Field(
         default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
+    )
+    http: HttpSettings = Field(
+        default_factory=lambda: HttpSettings.model_validate({}), description="metrics and probes over HTTP"
     )
     leadership: LeadershipSettings = Field(
         default_factory=lambda: LeadershipSettings.model_validate({}), description="which of several coordinators leads"

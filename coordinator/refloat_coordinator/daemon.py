@@ -24,6 +24,7 @@ from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.group_sources import GroupSources
 from refloat_coordinator.hands import Hands
+from refloat_coordinator.http import HttpServer
 from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
 from refloat_coordinator.leadership import Leadership
 from refloat_coordinator.lease import Deposed
@@ -31,6 +32,7 @@ from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
+from refloat_coordinator.vitals import Leading, Vitals
 from refloat_coordinator.waves import GiveBack, Mark
 from refloat_service import notify, secret_files
 from refloat_service.control import ControlServer
@@ -66,6 +68,7 @@ class Coordinator:
         self._gateway = gateway
         self._clock = clock or SteadyClock()
         self._notifier = notifier or notify.from_environment()
+        self._vitals = Vitals(self._clock, 2 * settings.ledger_deadline_s + _STALL_MARGIN_S)
         self._stopping = asyncio.Event()
         self._waits_for = ""
         self._is_told = False
@@ -82,17 +85,25 @@ class Coordinator:
             RefloatError: what keeps it from going on: Misconfigured or Corrupt; Transient only at the start.
         """
         await asyncio.to_thread(_make_folder, self._settings.state_dir)
+        beside = {}
+        if address := self._settings.http.address():
+            beside["http"] = HttpServer(*address, self._vitals.pages()).serve()
         try:
-            while not self._stopping.is_set():
-                try:
-                    await self._term()
-                except BaseExceptionGroup as group:
-                    error = _first(group)
-                    if not isinstance(error, Deposed):
-                        raise error from group
-                    log.error("leadership_lost", why=str(error))  # noqa: TRY400 - the sentence says it all
+            await together(beside, self._terms())
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
         finally:
             self._notifier.stopping("stopping")
+
+    async def _terms(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._term()
+            except BaseExceptionGroup as group:
+                error = _first(group)
+                if not isinstance(error, Deposed):
+                    raise error from group
+                log.error("leadership_lost", why=str(error))  # noqa: TRY400 - the sentence says it all
 
     async def _term(self) -> None:
         """Wait for the lease, lead while we have it, give it back."""
@@ -127,7 +138,7 @@ class Coordinator:
     async def _candidacy(self, ledger: Ledger, leadership: Leadership, elsewhere: Elsewhere) -> None:
         beside = {"desk": self._standby_desk()}
         if self._notifier.watchdog_interval_s is not None:
-            beside["watchdog"] = self._watchdog(None, self._notifier.watchdog_interval_s)
+            beside["watchdog"] = self._watchdog(self._notifier.watchdog_interval_s)
         epoch = await together(beside, self._unless_stopped(leadership.acquire()))
         if epoch is not None:
             self._waits_for = ""
@@ -213,14 +224,19 @@ class Coordinator:
             "hands": self._hands(parts),
             "outgoing": parts.outgoing.run(),
             "control": parts.control.serve(),
+            "tally": self._vitals.tally(parts.loop),
         }
         if parts.outbox is not None:
             works["outbox"] = parts.outbox.run()
         if self._notifier.watchdog_interval_s is not None:
-            works["watchdog"] = self._watchdog(parts.loop, self._notifier.watchdog_interval_s)
+            works["watchdog"] = self._watchdog(self._notifier.watchdog_interval_s)
         # A farewell says that nobody leads: not from one that another has taken the lease from.
         self._when_deposed = lambda: parts.link.set_farewell(None)
-        await together({name: self._leading(work) for name, work in works.items()}, self._until_stopped())
+        self._vitals.leading = Leading(epoch, parts.loop, ledger, parts.inbox, parts.link, parts.outbox)
+        try:
+            await together({name: self._leading(work) for name, work in works.items()}, self._until_stopped())
+        finally:
+            self._vitals.leading = None
         log.info("coordinator_stopped")
 
     async def _feed(self, parts: "_Parts") -> None:
@@ -248,10 +264,9 @@ class Coordinator:
             due = [order for order in orders if parts.loop.wants(order)]
             await asyncio.gather(*(parts.hands.perform(order) for order in due))
 
-    async def _watchdog(self, loop: Loop | None, interval_s: float) -> None:
-        stalled_s = 2 * self._settings.ledger_deadline_s + _STALL_MARGIN_S
+    async def _watchdog(self, interval_s: float) -> None:
         while True:
-            if loop is None or self._clock.now() - loop.stepped_at < stalled_s:
+            if self._vitals.is_alive():
                 self._notifier.watchdog()
             await asyncio.sleep(interval_s)
 
@@ -275,13 +290,13 @@ class _Parts:
             online=False, epoch=epoch, ledger=leadership.ledger_id, host=socket.gethostname(), version=__version__
         )
         gone = Publication(topics.coordinator(), encode(me), retain=True)
-        inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
+        self.inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
         self.link = deferring_link(
             settings.mqtt,
             client_id=settings.client_id or f"refloat-coordinator-{settings.cluster}-{leadership.ledger_id}",
             will=gone,
             names=topics,
-            inbox=inbox,
+            inbox=self.inbox,
             on_connect=self._connected,
         )
         self.link.set_farewell(gone)
@@ -292,7 +307,7 @@ class _Parts:
         ports = Ports(ledger, clock, self.outgoing.put, self._recorded, leadership.is_fresh)
         self.loop = Loop(
             ports,
-            inbox,
+            self.inbox,
             topics,
             epoch=epoch,
             limits=settings.limits.limits(),

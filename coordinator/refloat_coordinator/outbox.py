@@ -21,7 +21,11 @@ _LONGEST_DELAY_S: Final = 60.0
 
 
 class Outbox:
-    """Delivers what the ledger holds. ``rejected`` counts events that the database will never take."""
+    """Delivers what the ledger holds.
+
+    ``delivered`` counts events that the database has taken, ``rejected`` those that it never will, ``failures`` the
+    writes that it did not take now.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,9 @@ class Outbox:
         measurement: str,
         spread: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        self.delivered = 0
         self.rejected = 0
+        self.failures = 0
         self._ledger = ledger
         self._writer = writer
         self._clock = clock
@@ -59,6 +65,7 @@ class Outbox:
                 while await self.deliver():
                     delay_s = _FIRST_DELAY_S
             except Transient as error:
+                self.failures += 1
                 self._complain(str(error))
                 # Jitter: a database that comes back must not meet all its clients in the same instant.
                 await self._clock.sleep(self._spread(delay_s / 2, delay_s))
@@ -92,6 +99,7 @@ class Outbox:
             await self._deliver(batch[middle:])
         else:
             await self._ledger.delivered([item.seq for item in batch])
+            self.delivered += len(batch)
 
     async def _set_aside(self, item: Pending, why: str) -> None:
         self.rejected += 1

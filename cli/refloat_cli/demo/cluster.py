@@ -102,6 +102,7 @@ class DemoCluster:
                 "socket": self.coordinator_socket,
                 "mqtt": {"host": "127.0.0.1", "port": self.port},
                 "feed": {"period_s": 0.5},
+                "http": {"listen": ""},
                 "limits": {"max_unavailable": self.plan.budget},
             }
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import TestBroker, running_broker
+from brokers import TestBroker, free_port, running_broker
 from unit.coordinator.world import eventually
 
 import refloat_coordinator
@@ -27,7 +27,7 @@ from refloat_contract.messages import (
 )
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import OrderKind, Phase, RequestKind
-from refloat_coordinator.config import CoordinatorSettings
+from refloat_coordinator.config import CoordinatorSettings, HttpSettings
 from refloat_coordinator.daemon import LEDGER_FILE, Coordinator
 from refloat_service import control
 from refloat_service.mqtt import Link, MqttSettings, Publication
@@ -70,6 +70,7 @@ class Site:
                 "state_dir": folder,
                 "socket": folder / "c.sock",
                 "feed": {"period_s": 0.1},
+                "http": {"listen": ""},
             }
         )
         mqtt = MqttSettings(host="127.0.0.1", port=broker.port, username="n1")
@@ -158,6 +159,24 @@ async def test_feed_permit_and_wave_through_a_real_broker_and_socket(site: Site)
     assert next(told for told in site.notes.told if told != "watchdog").startswith("ready: 1 nodes")
     assert "watchdog" in site.notes.told
     assert site.notes.told[-1] == "stopping"
+
+
+async def test_its_vitals_are_served_over_http(site: Site) -> None:
+    port = free_port()
+    site.settings = site.settings.model_copy(update={"http": HttpSettings(listen=f"127.0.0.1:{port}")})
+
+    async def page(path: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        text = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+        return text
+
+    async with site.coordinator():
+        assert (await page("/readyz")).endswith("leads\n")
+        assert (await page("/healthz")).endswith("alive\n")
+        assert 'refloat_nodes{phase="unheard"} 1.0' in await page("/metrics")
 
 
 async def test_a_restart_goes_on_with_a_new_epoch_and_the_same_wave(site: Site) -> None:

@@ -91,6 +91,7 @@ class Scene:
             "state_dir": str(self.folder / "state"),
             "socket": str(self.folder / f"{name}.sock"),
             "feed": {"period_s": 0.1},
+            "http": {"listen": ""},
             "limits": {"max_unavailable": "100%"},
             "leadership": {"lease_s": LEASE_S},
         }
