@@ -274,6 +274,7 @@ class Bus:
             recipe=recipe,
             wave=wave,
             cause=cause,
+            at=round(self._clock.wall_ns() / 1e9, 3),
         )
         await self._link.publish(Publication(self._topics.node(self._node, Kind.REQUEST), encode(request)))
 

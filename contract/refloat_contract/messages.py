@@ -152,6 +152,9 @@ class Request(Message):
         default="", description="the check whose failure asks for it: a drain, or a cycle that is its remedy"
     )
     why: str = ""
+    at: float = Field(
+        default=0.0, description="seconds of the node's wall clock; compared with its own reports alone; 0: not told"
+    )
 
 
 class Order(Message):

@@ -110,12 +110,13 @@ def booting(fleet: Fleet, permits: Permits, rule: BootRule, now: float) -> dict[
 
 
 def _is_under_way(node: Node, permit: Permit, rule: BootRule, now: float) -> bool:
-    report, view = node.report, node.slurm
+    view = node.slurm
+    report = node.report if node.report and node.report.at > permit.report_at else None
     if report is not None and permit.boot_id and report.boot_id != permit.boot_id:
         return False
     if view is not None and permit.boot_time and view.boot_time - permit.boot_time > _JITTER_S:
         return False
-    if report is not None and report.phase is Phase.HELD and report.at != permit.report_at:
+    if report is not None and report.phase is Phase.HELD:
         return False  # it waits for a human, and what a human lets go on is not in the way of anybody
     return node.online or not node.since or now - node.since <= rule.give_up_s
 

@@ -12,8 +12,8 @@ from refloat_contract.words import Purpose
 class Permit(BaseModel):
     """The leave that a node has to be out of service.
 
-    ``report_at`` is the time in the agent's last report when the permit was granted, by the node's own clock: a report
-    with this time is the one from before, however late the broker delivers it again. ``boots`` says that the cycle
+    ``report_at`` is the time, by the node's own clock, of the request or of the agent's last report before the grant:
+    a report that is not later is from before, however late the broker delivers it. ``boots`` says that the cycle
     reboots the node; ``boot_id`` and ``boot_time`` are of the boot before, by the agent's word and by Slurm's.
     """
 

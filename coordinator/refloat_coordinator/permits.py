@@ -58,6 +58,8 @@ def decide(fleet: Fleet, rooms: Rooms, permits: Permits, request: Request, now: 
     node = fleet.node(request.node)
     if node.slurm is None or not node.slurm.known:
         return Denial(f"{request.node} is not in Slurm's node table", 12 * RETRY_AFTER_S)
+    if why := _overtaken(request, node.report):
+        return Denial(why)
     permit = _permit(request, node, now, boots=rooms.boots(request))
     # A node that is DOWN already takes nothing more from the cluster: its repair must not wait for a budget.
     why = rooms.refusal(permit, is_out=outage.is_down_for_sure(node.slurm))
@@ -85,6 +87,15 @@ def looped(events: Iterable[Event], request: Request, most: Loops) -> str:
     return f"{request.cause} failed again after {times}; needs a human: refloat cycle cancel {request.node}"
 
 
+def _overtaken(request: Request, report: NodeReport | None) -> str:
+    """Why this request is an old one, delivered late: a later report of its agent says that nothing is wanted."""
+    if report is None or not 0 < request.at < report.at:
+        return ""
+    if request.purpose is Purpose.HEALTH:
+        return "its agent has found it healthy since" if report.verdict is Verdict.HEALTHY else ""
+    return "its agent has reported no cycle since" if report.cycle is None and report.phase is Phase.IN_SERVICE else ""
+
+
 def _permit(request: Request, node: Node, now: float, *, boots: bool) -> Permit:
     return Permit(
         node=request.node,
@@ -94,7 +105,7 @@ def _permit(request: Request, node: Node, now: float, *, boots: bool) -> Permit:
         recipe=request.recipe,
         cause=request.cause,
         granted_at=now,
-        report_at=node.report.at if node.report else 0.0,
+        report_at=max(request.at, node.report.at if node.report else 0.0),
         boots=boots,
         boot_id=node.report.boot_id if node.report else "",
         boot_time=node.slurm.boot_time if node.slurm else 0,
@@ -124,7 +135,7 @@ def _sign_of_end(fleet: Fleet, node: Node, permit: Permit) -> str:
     if read_since and node.slurm is not None and outage.is_absent(node.slurm):
         return "Slurm's power saving has switched the node off"
     in_service = read_since and node.slurm is not None and outage.is_in_service(node.slurm)
-    report = node.report if node.report and node.report.at != permit.report_at else None
+    report = node.report if node.report and node.report.at > permit.report_at else None
     if permit.purpose is Purpose.HEALTH:
         # The drain follows the grant: until then Slurm shows the node in service, and the agent calls it unhealthy.
         return "healthy and in service" if in_service and report and report.verdict is Verdict.HEALTHY else ""

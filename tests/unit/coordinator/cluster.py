@@ -5,7 +5,7 @@ Every boundary at which the coordinator could be killed calls `Cluster.boundary`
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from refloat_contract.reasons import Dialect, Trigger, parse
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.topics import parse as parse_topic
 from refloat_contract.words import EventKind, OrderKind, Outcome, Phase, RequestKind
+from refloat_coordinator.breaker import Incident
 from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.feed import Feed
@@ -255,9 +256,11 @@ class KillableLedger(Ledger):
 
     cluster: Cluster
 
-    async def save(self, waves: Collection[Wave] = (), events: Collection[Event] = ()) -> None:  # type: ignore[override]
+    async def save(
+        self, waves: Iterable[Wave] = (), events: Iterable[Event] = (), incidents: Iterable[Incident] = ()
+    ) -> None:
         self.cluster.boundary()
-        await super().save(waves, events)
+        await super().save(waves, events, incidents)
         self.cluster.boundary()
 
     async def save_permits(self, granted: Collection[Permit], ended: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.coordinator.world import T0, cycle, event, fleet_of, idle_fleet, request, status, view, will
 
-from refloat_contract.messages import Event, Request
+from refloat_contract.messages import Event, NodeStatus, Request
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import permits as rules
@@ -17,6 +17,7 @@ from refloat_coordinator.rules import Budget
 
 ONE = (Limit("cluster", Amount(1)),)
 TWO = (Limit("cluster", Amount(2)),)
+DRAINED = view(state="DOWN+DRAIN", reason="rebooting refloat=c1")
 
 
 def decide(
@@ -91,15 +92,48 @@ def test_a_node_that_slurm_does_not_know_gets_none(fleet: Fleet) -> None:
     assert isinstance(decide(fleet, ONE, {}, request(), T0), Denial)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said", "granted"),
+    [
+        (request("n1").model_copy(update={"at": 5.0}), status(at=6.0), False),
+        (request("n1").model_copy(update={"at": 5.0}), status(at=4.0), True),
+        (request("n1"), status(at=6.0), True),  # of an agent that does not tell the time
+        (request("n1").model_copy(update={"at": 5.0}), status(at=6.0, phase=Phase.DRAINING, now=cycle()), True),
+        (request("n1", purpose=Purpose.HEALTH).model_copy(update={"at": 5.0}), status(at=6.0), False),
+        (
+            request("n1", purpose=Purpose.HEALTH).model_copy(update={"at": 5.0}),
+            status(at=6.0, verdict=Verdict.UNHEALTHY),
+            True,
+        ),
+    ],
+)
+def test_a_request_that_a_later_report_has_overtaken_gets_nothing(
+    asked: Request,
+    said: NodeStatus,
+    granted: bool,  # noqa: FBT001
+) -> None:
+    answer = decide(fleet_of(view(), said), ONE, {}, asked, T0)
+
+    assert isinstance(answer, Grant) is granted
+
+
+def test_a_report_from_before_the_request_ends_nothing_however_late_it_comes() -> None:
+    before = fleet_of(DRAINED, status(at=1.0))
+    answer = decide(before, ONE, {}, request().model_copy(update={"at": 3.0}), T0)
+    assert isinstance(answer, Grant)
+    late = fleets.fold(before, [Heard(status(at=2.0))], T0 + 1)
+    over = fleets.fold(before, [Heard(status(at=4.0))], T0 + 1)
+
+    assert rules.ended(late, {"n1": answer.permit}) == {}
+    assert rules.ended(over, {"n1": answer.permit}) == {"n1": "the agent reports no cycle"}
+
+
 def test_a_late_release_for_another_cycle_ends_nothing() -> None:
     permit = granted(idle_fleet("n1"))
 
     assert rules.is_released(permit, request())
     assert not rules.is_released(permit, request(cycle_id="c0"))
     assert not rules.is_released(None, request())
-
-
-DRAINED = view(state="DOWN+DRAIN", reason="rebooting refloat=c1")
 
 
 @pytest.mark.parametrize(
