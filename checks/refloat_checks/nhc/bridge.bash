@@ -13,6 +13,16 @@ _refloat_each_line=0
 _refloat_say() { printf '%s\0' "$@" >&"$_refloat_fd"; }
 _refloat_hear() { IFS= read -r -d '' "$1" <&"$_refloat_fd"; }
 
+# Hears how many words there are, and then these, into _refloat_words.
+_refloat_hear_words() {
+    local _refloat_count _refloat_word
+    _refloat_hear _refloat_count || return 1
+    while ((_refloat_count-- > 0)); do
+        _refloat_hear _refloat_word || return 1
+        _refloat_words+=("$_refloat_word")
+    done
+}
+
 # Tells the values of the variables that the native side looks at.
 _refloat_tell() {
     local _refloat_each
@@ -21,15 +31,22 @@ _refloat_tell() {
     done
 }
 
-# Asks the native side; the answer is a status, whether it is a death, and a text in _refloat_answer.
+# Asks the native side; the answer is a status, whether it is a death, a text in _refloat_answer, and an array to set.
 _refloat_ask() {
-    local _refloat_rc _refloat_dead
+    local _refloat_rc _refloat_dead _refloat_into
+    local -a _refloat_words=()
     _refloat_say ask "$#" "$@"
     # A check may have us run a function of the site's before it answers.
     while _refloat_hear _refloat_rc && [[ "$_refloat_rc" == call ]]; do
         _refloat_call
     done
-    [[ -n "$_refloat_rc" ]] && _refloat_hear _refloat_dead && _refloat_hear _refloat_answer || return 1
+    [[ -n "$_refloat_rc" ]] && _refloat_hear _refloat_dead && _refloat_hear _refloat_answer &&
+        _refloat_hear _refloat_into && _refloat_hear_words || return 1
+    if [[ -n "$_refloat_into" ]]; then
+        # A reference, so that it may be a variable of the function that asks.
+        local -n _refloat_array=$_refloat_into
+        _refloat_array=("${_refloat_words[@]}")
+    fi
     if [[ "$_refloat_dead" == 1 ]]; then
         _refloat_fail "$_refloat_rc" native "$_refloat_answer"
     fi
@@ -38,13 +55,8 @@ _refloat_ask() {
 
 # Runs words as a command: in a subshell, as NHC does, and in a process group of its own, so that it can be killed.
 _refloat_call() {
-    local _refloat_count _refloat_word
     local -a _refloat_words=()
-    _refloat_hear _refloat_count
-    while ((_refloat_count-- > 0)); do
-        _refloat_hear _refloat_word
-        _refloat_words+=("$_refloat_word")
-    done
+    _refloat_hear_words
     set -m
     (
         # From in here, so that nothing else is said before.

@@ -24,11 +24,16 @@ _GRACE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the native side says to a question from bash: an exit status, and a text or the message of a failure."""
+    """What the native side says to a question from bash: an exit status, and a text or the message of a failure.
+
+    Where `array` names one, it is set to `lines`.
+    """
 
     rc: int
     text: str = ""
     died: bool = False
+    array: str = ""
+    lines: tuple[str, ...] = ()
 
 
 Answerer = Callable[[Sequence[str]], Awaitable[Answer]]
@@ -206,7 +211,8 @@ class Bridge:
                 ran.asked = True
                 asked = [await self._word() for _ in range(int(await self._word()))]
                 answer = await self._answer(asked)
-                await self._send([str(answer.rc), "1" if answer.died else "0", answer.text])
+                lines = (answer.array, str(len(answer.lines)), *answer.lines)
+                await self._send([str(answer.rc), "1" if answer.died else "0", answer.text, *lines])
             case other:
                 raise Transient(f"bash said {other!r}, which means nothing")
         return False

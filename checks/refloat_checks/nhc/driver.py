@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _RUN_COMMANDS: Final = ("check_cmd_", "check_moab_", "check_nv", "check_dmi_", "check_net_ping", "check_ps_unauth")
 _HARDWARE: Final = "check_hw_"
+_OUTPUT: Final = "check_cmd_output"
 
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Pass:
             if expanded is None:
                 return None
             spoken += expanded
-        return spoken
+        return None if _fills_an_array(spoken) else spoken
 
     def _is_tainted(self, step: Step) -> bool:
         """Whether the line goes by variables that could not be told; of a line for bash nobody knows."""
@@ -402,13 +403,18 @@ class Pass:
         if outcome.status is Status.UNKNOWN:
             self._unsure.append(outcome)
         died = outcome.status is Status.FAILED and bool(outcome.message)
-        return Answer(outcome.rc, outcome.message, died)
+        return Answer(outcome.rc, outcome.message, died, outcome.output_to, outcome.output)
 
 
 def _loop() -> Engine:
     from refloat_checks.nhc.looping import ENGINE  # noqa: PLC0415 - it loads asyncio
 
     return ENGINE
+
+
+def _fills_an_array(spoken: Sequence[str]) -> bool:
+    """Whether the check may be to leave what a command prints in an array, which only bash has."""
+    return spoken[0] == _OUTPUT and any(word.startswith("-O") for word in spoken)
 
 
 def _finding(step: Step, status: Status, rc: int = 0, message: str = "", deaths: int = 0) -> LineFinding:

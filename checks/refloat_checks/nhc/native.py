@@ -81,7 +81,8 @@ class NhcOutcome:
 
     `actions` are what the configuration asks for. Without `settle` they are started in order and not waited for. With
     it each is waited for, and `settle` makes the outcome of their exit statuses. Who only observes does neither, and
-    takes the outcome as it is. `log` and `syslog` are lines that NHC would write beside.
+    takes the outcome as it is. `log` and `syslog` are lines that NHC would write beside. `output` is what the shell's
+    array `output_to` is set to, where one is named.
     """
 
     rc: int
@@ -91,6 +92,8 @@ class NhcOutcome:
     log: tuple[str, ...] = ()
     syslog: tuple[str, ...] = ()
     settle: Callable[[Sequence[int]], NhcOutcome] | None = None
+    output_to: str = ""
+    output: tuple[str, ...] = ()
 
 
 PASSED: Final = NhcOutcome(0, "", Status.OK)

@@ -8,8 +8,8 @@ from refloat_checks.nhc.checks.launching import TERMINATED, Ended, launch
 from refloat_checks.nhc.checks.numbers import whole
 from refloat_checks.nhc.checks.options import Options, getopts
 from refloat_checks.nhc.checks.patterns import require_meaning
-from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, failed
-from refloat_contract.records import record
+from refloat_checks.nhc.native import PASSED, BadWords, NativeCheck, NhcOutcome, NhcRun, failed
+from refloat_contract.records import record, replace
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ BUILTINS: Final = frozenset({":", ".", "command", "declare", "eval", "source", "
 
 @record
 class Wanted:
-    """What a command must answer: its name in messages, a status, match strings, and messages of one's own."""
+    """What a command must answer: its name in messages, a status, match strings, and messages of one's own.
+
+    What it prints is left in the shell's `array`.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -36,6 +39,7 @@ class Wanted:
     rc: str = ""
     patterns: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    array: str = ""
 
     def message(self, number: int, default: str) -> str:
         """The message for the pattern of this number."""
@@ -97,7 +101,12 @@ def _read_words(name: str, words: Sequence[str]) -> Wanted | NhcOutcome:
 
 
 def _wanted(name: str, argv: tuple[str, ...], command: str, given: Options) -> Wanted:
-    return Wanted(name, argv, command, given.last("t", _TIMEOUT), given.last("r"), given.all("m"), given.all("M"))
+    array = given.last("O")
+    # NHC would evaluate what is no name.
+    if array and not (array.isascii() and array.isidentifier() and not array.startswith("_refloat")):
+        raise BadWords(f"{array!r} is no name of a variable")
+    timeout, rc = given.last("t", _TIMEOUT), given.last("r")
+    return Wanted(name, argv, command, timeout, rc, given.all("m"), given.all("M"), array)
 
 
 def _too_long(wanted: Wanted, run: NhcRun) -> NhcOutcome | None:
@@ -129,7 +138,8 @@ async def run_output(name: str, words: Sequence[str], run: NhcRun) -> tuple[NhcO
     if too_long is not None:
         return too_long, nothing
     done = await _ended(wanted.argv, wanted, run)
-    return judge_output(done, wanted), done
+    outcome = judge_output(done, wanted)
+    return replace(outcome, output_to=wanted.array, output=tuple(done.lines)) if wanted.array else outcome, done
 
 
 async def _output(words: Sequence[str], run: NhcRun) -> NhcOutcome:

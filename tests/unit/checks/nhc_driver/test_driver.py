@@ -295,6 +295,29 @@ async def test_names_of_nhcs_library_work_in_scripts(run_pass: RunPass, tmp_path
     ]  # fmt: skip
 
 
+async def test_what_a_command_prints_is_left_in_an_array(run_pass: RunPass, tmp_path: Path) -> None:
+    (tmp_path / "a.nhc").write_text(
+        """check_site() {
+    local -a seen=(old older)
+    check_cmd_output -O seen -m one -- printf '%s\\n' one '' '$(touch /nowhere) two'
+    log "${#seen[@]} ${seen[1]}"
+}
+"""
+    )
+    heard = Heard()
+    text = """* || check_site
+* || check_cmd_output -O LEFT echo three
+* || [[ ${LEFT[0]} == three && ${#seen[@]} == 0 ]] || die 1 "not there"
+* || check_cmd_output -O 'LEFT[$(id)]' echo three
+"""
+
+    result = await run_pass(text, heard)
+
+    assert [finding.status.value for finding in result.findings] == ["OK", "OK", "OK", "UNKNOWN"]
+    assert heard.lines == ["2 $(touch /nowhere) two"]
+    assert "'LEFT[$(id)]' is no name of a variable" in result.findings[3].message
+
+
 async def test_nothing_that_bash_started_outlives_the_pass(run_pass: RunPass, tmp_path: Path) -> None:
     await run_pass(f"* || sleep 1234.5 & echo $! > {tmp_path}/pid\n")
 
