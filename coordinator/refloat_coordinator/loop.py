@@ -33,7 +33,7 @@ from refloat_coordinator.permits import Denial, Grant, Loops
 from refloat_coordinator.rooms import Rooms
 from refloat_coordinator.rules import Rules
 from refloat_coordinator.wave import Wave
-from refloat_coordinator.waves import GiveBack, Mark, Tell, World
+from refloat_coordinator.waves import GiveBack, Mark, Settled, Tell, World
 from refloat_service.mqtt import Publication
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,7 @@ class Loop:
         self._facts: deque[Fact] = deque()
         self._reports: dict[str, WaveReport] = {}
         self._tried: dict[tuple[str, str], int] = {}
+        self._settled: dict[str, Settled] = {}
         self._followers: set[asyncio.Queue[Event]] = set()
         self._orders = 0
         self._last_ns = 0
@@ -232,7 +233,9 @@ class Loop:
     def world(self, wave: Wave, waves: Mapping[str, Wave] | None = None) -> World:
         """What a wave is decided by, all other waves being as they are in ``waves`` (or now)."""
         others = self.waves if waves is None else waves
-        return World(self.fleet, self.permits, self.limits, wave_moves.reserved(others.values(), wave.id))
+        settled = self._settled.setdefault(wave.id, {}) if wave.id in self.waves else {}
+        reserved = wave_moves.reserved(others.values(), wave.id)
+        return World(self.fleet, self.permits, self.limits, reserved, settled)
 
     def report(self, wave: Wave) -> WaveReport:
         """The wave as it is told."""
@@ -457,6 +460,7 @@ class Loop:
         if wave.is_ended:
             del self._reports[wave.id]
             self._forget_tries(wave.id)
+            self._settled.pop(wave.id, None)
         return report
 
     def _log_move(self, before: Wave, wave: Wave) -> None:

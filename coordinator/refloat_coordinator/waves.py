@@ -15,7 +15,7 @@ from refloat_contract.words import EventKind, Turn, WaveState
 from refloat_coordinator import permits as permit_rules
 from refloat_coordinator import turns
 from refloat_coordinator.budget import Amount, Limit, Room
-from refloat_coordinator.fleet import Fleet
+from refloat_coordinator.fleet import Fleet, Node
 from refloat_coordinator.permit import Permits
 from refloat_coordinator.turns import Ours, Ready, Skip, Wait
 from refloat_coordinator.wave import Member, PauseCause, Wave
@@ -24,16 +24,25 @@ COORDINATOR: Final = "coordinator"
 """The host that events about a whole wave are recorded under."""
 
 _NAMED: Final = 3
+_UNJUDGED: Final = frozenset({Turn.WAITING, Turn.DONE})  # by `turns.judged`: most of a large wave, most of the time
+
+
+Settled: TypeAlias = dict[str, tuple[Member, Node]]
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a wave is decided by; ``reserved`` are the nodes that other waves have marked, each with why."""
+    """What a wave is decided by; ``reserved`` are the nodes that other waves have marked, each with why.
+
+    ``settled`` only saves time: the waiting members that a look changed nothing of, each with the node that was looked
+    at. While both are the same objects, nothing new can follow. Looks add to it.
+    """
 
     fleet: Fleet
     permits: Permits = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     reserved: Mapping[str, str] = field(default_factory=dict)
+    settled: Settled = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
 
 
 def _judged(wave: Wave, fleet: Fleet, now: float) -> Wave:
-    members = tuple(turns.judged(m, wave, fleet, now) for m in wave.members)
+    members = tuple(m if m.turn in _UNJUDGED else turns.judged(m, wave, fleet, now) for m in wave.members)
     held = sum(1 for m in members if m.turn is Turn.HELD)
     return _with_members(wave, members).but(forgiven=min(wave.forgiven, held))
 
@@ -125,17 +134,28 @@ def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
     def sort_out(member: Member) -> Member:
         if member.turn is not Turn.WAITING:
             return member
-        match turns.standing(member, wave, world.fleet.node(member.node), world.fleet.dialect):
-            case Skip(why):
-                return member.entering(Turn.SKIPPED, now, why)
-            case Ours():
-                return member.entering(Turn.MARKED, now).but(confirmed=True)
-            case Wait(why):
-                return member if member.why == why else member.but(why=why)
-            case Ready():
-                return member.but(why="", unready_since=0.0) if member.why or member.unready_since else member
+        node = world.fleet.node(member.node)
+        looked_at = world.settled.get(member.node)
+        if looked_at is not None and looked_at[0] is member and looked_at[1] is node:
+            return member
+        sorted_out = _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
+        if sorted_out is member:
+            world.settled[member.node] = (member, node)
+        return sorted_out
 
     return _with_members(wave, tuple(sort_out(m) for m in wave.members))
+
+
+def _as_it_stands(member: Member, standing: turns.Standing, now: float) -> Member:
+    match standing:
+        case Skip(why):
+            return member.entering(Turn.SKIPPED, now, why)
+        case Ours():
+            return member.entering(Turn.MARKED, now).but(confirmed=True)
+        case Wait(why):
+            return member if member.why == why else member.but(why=why)
+        case Ready():
+            return member.but(why="", unready_since=0.0) if member.why or member.unready_since else member
 
 
 def _giving_up(wave: Wave, world: World, now: float) -> Wave:

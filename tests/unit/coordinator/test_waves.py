@@ -2,6 +2,8 @@
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.coordinator.world import (
     T0,
     TRIGGER,
@@ -22,9 +24,9 @@ from refloat_coordinator import fleet as fleets
 from refloat_coordinator import wave as rules
 from refloat_coordinator import waves
 from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Unread
+from refloat_coordinator.fleet import Fact, Fleet, Heard, Node, Read, Unread
 from refloat_coordinator.permit import Permit
-from refloat_coordinator.wave import PauseCause, Wave
+from refloat_coordinator.wave import Member, PauseCause, Wave
 from refloat_coordinator.waves import Decision, GiveBack, Mark, Tell, World
 
 
@@ -294,3 +296,46 @@ def test_a_cancelled_cycle_is_skipped_and_a_late_success_still_counts() -> None:
     wave, _ = step(wave, after(idle_fleet("n1", "n2"), *done("n1"), now=T0), T0)
 
     assert (skipped, wave.members[0].turn) == (Turn.SKIPPED, Turn.DONE)
+
+
+STORIES = st.lists(
+    st.tuples(
+        st.sampled_from(["n1", "n2", "n3", "n4"]),
+        st.sampled_from(["idle", "mixed", "drained", "marked", "gone", "done", "held", "offline", "retry"]),
+    ),
+    max_size=25,
+)
+
+
+@given(STORIES)
+def test_what_is_settled_only_saves_time(story: list[tuple[str, str]]) -> None:
+    names = ("n1", "n2", "n3", "n4")
+    quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40)
+    fleet, settled, now = idle_fleet(*names), dict[str, tuple[Member, Node]](), T0
+    for name, what in story:
+        now += 10
+        if what == "retry":
+            if any(m.node == name and m.turn in {Turn.HELD, Turn.SKIPPED} for m in slow.members) and not slow.is_ended:
+                quick = rules.retried(quick, [name], fleet, now)
+                slow = rules.retried(slow, [name], fleet, now)
+        else:
+            fleet = after(fleet, *happened(name, what, now), now=now)
+        quick, actions = waves.decide(quick, World(fleet, settled=settled), now)
+        slow, expected = waves.decide(slow, World(fleet), now)
+        assert (quick, actions) == (slow, expected)
+
+
+def happened(name: str, what: str, now: float) -> list[Fact]:
+    match what:
+        case "idle" | "mixed" | "drained" | "marked":
+            flags = {"idle": "IDLE", "mixed": "MIXED", "drained": "IDLE+DRAIN", "marked": "IDLE+DRAIN"}[what]
+            reason = {"drained": "fan broken", "marked": TRIGGER}.get(what, "")
+            return [Read(now, (view(name, flags, reason),))]
+        case "gone":
+            return [Read(now, (view(name).model_copy(update={"known": False}),))]
+        case "done":
+            return list(done(name))
+        case "held":
+            return list(held(name))
+        case _:
+            return [Heard(status(name, online=False))]
