@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from refloat_contract import topics
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
+from refloat_contract.words import EventKind
 from refloat_coordinator.limit_settings import BreakerSettings, GroupKindSettings, LimitSettings, unknown_kind
 from refloat_coordinator.rules import Rules
 from refloat_service.mqtt import MqttSettings
@@ -110,6 +111,31 @@ class HttpSettings(Settings):
         return (host.strip("[]") or None, int(port)) if self.listen else None
 
 
+class NotifySettings(Settings):
+    """Whom to tell when a human must look: a command, or a webhook."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="its name in the log; with it goes what it was told")
+    on: tuple[EventKind, ...] = Field(
+        (EventKind.WAVE_PAUSED, EventKind.HOLD, EventKind.INCIDENT_OPENED, EventKind.NODE_LOST),
+        description="the kinds of events that are told; also wave_ended, health_drained and all others of the record",
+    )
+    command: tuple[str, ...] = Field((), description="a program and its arguments; it reads JSON from its input")
+    url: str = Field("", pattern=r"^(https?://[^\s]+)?$", description="where the same JSON is POSTed to")
+    headers_file: Path | None = Field(
+        None, description='a file of headers for that, a "Name: value" a line, readable by the daemon only'
+    )
+    deadline_s: float = Field(10.0, gt=0, le=300, description="a try that takes longer has failed")
+    pause_s: float = Field(10.0, ge=0, le=3600, description="what happens within this time is told in one notification")
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> "NotifySettings":
+        if bool(self.command) == bool(self.url):
+            raise ValueError("set either command or url")
+        if self.headers_file and not self.url.startswith("https://"):
+            raise ValueError("headers_file holds secrets: url must begin with https://")
+        return self
+
+
 class LeadershipSettings(Settings):
     """Which of several coordinators leads."""
 
@@ -174,6 +200,7 @@ class CoordinatorSettings(Settings):
     http: HttpSettings = Field(
         default_factory=lambda: HttpSettings.model_validate({}), description="metrics and probes over HTTP"
     )
+    notify: tuple[NotifySettings, ...] = Field((), description="whom to tell when a human must look")
     leadership: LeadershipSettings = Field(
         default_factory=lambda: LeadershipSettings.model_validate({}), description="which of several coordinators leads"
     )
@@ -181,6 +208,13 @@ class CoordinatorSettings(Settings):
         default_factory=lambda: ReasonSettings.model_validate({}), description="the words in reasons"
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}), description="the log")
+
+    @model_validator(mode="after")
+    def _tells_its_targets_apart(self) -> "CoordinatorSettings":
+        names = [one.name for one in self.notify]
+        if len(names) != len(set(names)):
+            raise ValueError("notify: two targets have the same name, and so the same place in the record")
+        return self
 
     @model_validator(mode="after")
     def _knows_its_groups(self) -> "CoordinatorSettings":

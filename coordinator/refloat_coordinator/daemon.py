@@ -17,7 +17,7 @@ from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
-from refloat_coordinator.config import CoordinatorSettings, InfluxSettings
+from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.desk import ACTING, Desk
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
@@ -25,16 +25,18 @@ from refloat_coordinator.fleet import Read
 from refloat_coordinator.group_sources import GroupSources
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.http import HttpServer
-from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
+from refloat_coordinator.influx import Writer
 from refloat_coordinator.leadership import Leadership
 from refloat_coordinator.lease import Deposed
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
+from refloat_coordinator.notifications import Notices, Target
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
+from refloat_coordinator.receivers import make_targets, make_writer
 from refloat_coordinator.vitals import Leading, Vitals
 from refloat_coordinator.waves import GiveBack, Mark
-from refloat_service import notify, secret_files
+from refloat_service import notify
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
 from refloat_service.notify import Notifier
@@ -168,9 +170,10 @@ class Coordinator:
 
     async def _lead(self, ledger: Ledger, leadership: Leadership, epoch: int) -> None:
         writer = await asyncio.to_thread(make_writer, self._settings.influx)
+        targets = await asyncio.to_thread(make_targets, self._settings.notify)
         gateway = self._gateway or await self._choose()
         try:
-            await self._serve(ledger, leadership, epoch, gateway, writer)
+            await self._serve(_Parts(self._settings, self._clock, ledger, leadership, epoch, gateway, writer, targets))
         finally:
             if self._gateway is None:
                 await gateway.aclose()
@@ -207,13 +210,10 @@ class Coordinator:
         log.info("gateway_chosen", backend=choice.gateway.backend, why=choice.why)
         return choice.gateway
 
-    async def _serve(
-        self, ledger: Ledger, leadership: Leadership, epoch: int, gateway: ClusterGateway, writer: Writer | None
-    ) -> None:
-        parts = _Parts(self._settings, self._clock, ledger, leadership, epoch, gateway, writer)
+    async def _serve(self, parts: "_Parts") -> None:
         await parts.sources.begin()
         await parts.loop.load()
-        log.info("coordinator_started", cluster=self._settings.cluster, epoch=epoch, backend=gateway.backend)
+        log.info("coordinator_started", cluster=self._settings.cluster, epoch=parts.epoch, backend=parts.backend)
         works: dict[str, Coroutine[Any, Any, None]] = {
             "link": parts.link.run(),
             "feed": self._feed(parts),
@@ -228,11 +228,12 @@ class Coordinator:
         }
         if parts.outbox is not None:
             works["outbox"] = parts.outbox.run()
+        works |= {f"notify {notices.name}": notices.run() for notices in parts.notices}
         if self._notifier.watchdog_interval_s is not None:
             works["watchdog"] = self._watchdog(self._notifier.watchdog_interval_s)
         # A farewell says that nobody leads: not from one that another has taken the lease from.
         self._when_deposed = lambda: parts.link.set_farewell(None)
-        self._vitals.leading = Leading(epoch, parts.loop, ledger, parts.inbox, parts.link, parts.outbox)
+        self._vitals.leading = parts.leading()
         try:
             await together({name: self._leading(work) for name, work in works.items()}, self._until_stopped())
         finally:
@@ -283,7 +284,11 @@ class _Parts:
         epoch: int,
         gateway: ClusterGateway,
         writer: Writer | None,
+        targets: Mapping[str, Target],
     ) -> None:
+        self.epoch = epoch
+        self.backend = gateway.backend
+        self._ledger = ledger
         topics = Topics(settings.cluster)
         dialect = settings.reasons.dialect()
         me = CoordinatorStatus(
@@ -304,6 +309,18 @@ class _Parts:
         self.outbox = None
         if writer is not None:
             self.outbox = Outbox(ledger, writer, clock, measurement=settings.influx.measurement)
+        self.notices = [
+            Notices(
+                one.name,
+                targets[one.name],
+                ledger,
+                clock,
+                cluster=settings.cluster,
+                kinds=one.on,
+                pause_s=one.pause_s,
+            )
+            for one in settings.notify
+        ]
         ports = Ports(ledger, clock, self.outgoing.put, self._recorded, leadership.is_fresh)
         self.loop = Loop(
             ports,
@@ -343,41 +360,15 @@ class _Parts:
         self.feed.forget_told()
         self.loop.publish_all()
 
+    def leading(self) -> Leading:
+        """What tells numbers."""
+        return Leading(self.epoch, self.loop, self._ledger, self.inbox, self.link, self.outbox, tuple(self.notices))
+
     def _recorded(self) -> None:
         if self.outbox is not None:
             self.outbox.wake()
-
-
-def make_writer(settings: InfluxSettings) -> Writer | None:
-    """The writer that the settings ask for.
-
-    Raises:
-        Misconfigured: a file with a password or token cannot be read.
-    """
-    match settings.kind:
-        case "v1":
-            return InfluxV1(
-                settings.url,
-                db=settings.database,
-                rp=settings.retention_policy,
-                username=settings.username,
-                password=_secret(settings.password_file, "influx.password_file"),
-                deadline_s=settings.deadline_s,
-            )
-        case "v2":
-            return InfluxV2(
-                settings.url,
-                token=_secret(settings.token_file, "influx.token_file"),
-                org=settings.org,
-                bucket=settings.bucket,
-                deadline_s=settings.deadline_s,
-            )
-        case "none":
-            return None
-
-
-def _secret(path: Path | None, key: str) -> str:
-    return "" if path is None else secret_files.read(secret_files.locate(path, key), key).strip()
+        for notices in self.notices:
+            notices.wake()
 
 
 def _make_folder(path: Path) -> None:

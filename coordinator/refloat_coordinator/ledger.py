@@ -162,6 +162,33 @@ class Ledger:
             lambda db: [Pending(seq, self._read(Event, name, body)) for seq, name, body in db.execute(sql, (limit,))]
         )
 
+    async def after(self, seq: int, kinds: Collection[EventKind], limit: int) -> tuple[list[Pending], int]:
+        """The oldest events of these kinds behind ``seq``, and up to where none of them is left out."""
+        sql = (
+            "SELECT seq, id, body FROM events"
+            " WHERE seq > ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
+        )
+
+        def read(db: sqlite3.Connection) -> tuple[list[Pending], int]:
+            rows = db.execute(sql, (seq, _json(kinds), limit)).fetchall()
+            found = [Pending(number, self._read(Event, name, body)) for number, name, body in rows]
+            return found, found[-1].seq if len(found) == limit else max(seq, _last_seq(db))
+
+        return await self._do(read)
+
+    async def cursor(self, name: str) -> int:
+        """A reader's place in the event log; that of a new one is behind all there is."""
+
+        def read(db: sqlite3.Connection) -> int:
+            db.execute("INSERT OR IGNORE INTO cursors VALUES (?, ?)", (name, _last_seq(db)))
+            return int(db.execute("SELECT seq FROM cursors WHERE name = ?", (name,)).fetchone()[0])
+
+        return await self._do(read)
+
+    async def move_cursor(self, name: str, seq: int) -> None:
+        """This reader has dealt with all events up to ``seq``."""
+        await self._do(lambda db: _none(db.execute("UPDATE cursors SET seq = ? WHERE name = ?", (seq, name))))
+
     async def delivered(self, seqs: Sequence[int]) -> None:
         """These events arrived."""
         sql = "UPDATE events SET delivered = 1 WHERE seq = ?"
@@ -371,6 +398,10 @@ def _choose_journal(db: sqlite3.Connection) -> None:
     mode = "WAL" if filesystems.is_local(path) else "DELETE"
     if db.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
         db.execute(f"PRAGMA journal_mode = {mode}")
+
+
+def _last_seq(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
 def _forget_old_waves(db: sqlite3.Connection) -> None:

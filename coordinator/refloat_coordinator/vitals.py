@@ -13,6 +13,7 @@ from refloat_coordinator.http import Answer, Page
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop
 from refloat_coordinator.metrics import Metrics
+from refloat_coordinator.notifications import Notices
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.rooms import Rooms
 from refloat_service.mqtt import Link
@@ -28,6 +29,7 @@ class Leading:
     inbox: Inbox
     link: Link
     outbox: Outbox | None
+    notices: tuple[Notices, ...] = ()
 
 
 class Vitals:
@@ -95,6 +97,9 @@ class Vitals:
         if outbox is not None:
             yield Gauge(gauges.WRITTEN, outbox.delivered)
             yield Gauge(gauges.FAILURES, outbox.failures)
+        for notices in own.notices:
+            for outcome, count in notices.counts.items():
+                yield Gauge(gauges.NOTICES, count, notices.name, outcome)
 
     async def _backlog(self, own: Leading) -> list[Gauge]:
         try:

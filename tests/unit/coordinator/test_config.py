@@ -11,8 +11,8 @@ from refloat_coordinator.boots import BootRule
 from refloat_coordinator.breaker import Trip
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.config import CoordinatorSettings
-from refloat_coordinator.daemon import make_writer
 from refloat_coordinator.influx import InfluxV1, InfluxV2
+from refloat_coordinator.receivers import make_writer
 from refloat_coordinator.rules import Rules
 from refloat_service import settings
 
