@@ -120,6 +120,10 @@ class Wave(BaseModel):
         """The members with one of these turns."""
         return tuple(m for m in self.members if m.turn in turns)
 
+    def has(self, *turns: Turn) -> bool:
+        """Whether any member has one of these turns."""
+        return any(m.turn in turns for m in self.members)
+
     def but(self, **changes: object) -> "Wave":
         """This wave with other values."""
         return self.model_copy(update=changes)

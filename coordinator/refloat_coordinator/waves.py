@@ -5,6 +5,7 @@ Canaries first, all of them done, then the soak, then the rest, never more out a
 that is marked as such on disk is acted on afterwards, and for as long as Slurm does not show the effect.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -131,19 +132,20 @@ def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
     if not world.fleet.slurm_ok:
         return wave
 
-    def sort_out(member: Member) -> Member:
-        if member.turn is not Turn.WAITING:
-            return member
-        node = world.fleet.node(member.node)
-        looked_at = world.settled.get(member.node)
-        if looked_at is not None and looked_at[0] is member and looked_at[1] is node:
-            return member
-        sorted_out = _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
-        if sorted_out is member:
-            world.settled[member.node] = (member, node)
-        return sorted_out
-
-    return _with_members(wave, tuple(sort_out(m) for m in wave.members))
+    # A loop without calls: of a large wave nearly every member is passed over, every time.
+    nodes, settled = world.fleet.nodes, world.settled
+    members: list[Member] = []
+    for member in wave.members:
+        if member.turn is Turn.WAITING:
+            node = nodes.get(member.node) or Node(member.node)
+            looked_at = settled.get(member.node)
+            if looked_at is None or looked_at[0] is not member or looked_at[1] is not node:
+                before = member
+                member = _as_it_stands(before, turns.standing(before, wave, node, world.fleet.dialect), now)  # noqa: PLW2901
+                if member is before:
+                    settled[member.node] = (member, node)
+        members.append(member)
+    return _with_members(wave, tuple(members))
 
 
 def _as_it_stands(member: Member, standing: turns.Standing, now: float) -> Member:
@@ -181,7 +183,7 @@ def _is_returnable(member: Member, wave: Wave, world: World) -> bool:
 
 
 def _finished(wave: Wave, now: float) -> Wave | None:
-    if wave.with_turn(Turn.WAITING, Turn.MARKED):
+    if wave.has(Turn.WAITING, Turn.MARKED):
         return None
     held = wave.with_turn(Turn.HELD)
     state = WaveState.ABORTED if wave.is_aborting else WaveState.FAILED if held else WaveState.DONE
@@ -281,7 +283,7 @@ def _stuck_or_not(wave: Wave, refusal: str, window: Sequence[Member], now: float
 
 
 def _canaries(wave: Wave) -> tuple[Member, ...]:
-    return tuple(m for m in wave.members if m.turn is not Turn.SKIPPED)[: wave.spec.canary]
+    return tuple(itertools.islice((m for m in wave.members if m.turn is not Turn.SKIPPED), wave.spec.canary))
 
 
 def _pause(wave: Wave, cause: PauseCause, why: str) -> Wave:
