@@ -9,10 +9,11 @@ PYTHON ?=
 LAB_NODES ?= 4
 ARGS ?=
 MINUTES ?= 10
+PACKAGE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.12 /usr/bin/python3.13 /usr/bin/python3.11 /usr/bin/python3))
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev
+.PHONY: help demo test check format unit lab lab-down lab-test broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -88,11 +89,24 @@ lab-down: venv-dev ## remove every trace of the lab but its cached images
 docs: venv-dev ## write the generated parts of docs/
 	$(BIN)/python docs/generate.py
 
+deb: ## build/deb: packages for this release of Debian (PACKAGE_PYTHON, ARGS="--pyslurm FILE"); see docs/packages.md
+	$(PACKAGE_PYTHON) packaging/make_deb.py --python $(PACKAGE_PYTHON) --out build/deb $(ARGS)
+
+rpm: ## build/rpm: packages for this release of EL, or for machines with this Python (PACKAGE_PYTHON, ARGS)
+	$(PACKAGE_PYTHON) packaging/make_rpm.py --python $(PACKAGE_PYTHON) --out build/rpm $(ARGS)
+
+lint-packages: ## lintian over build/deb, rpmlint over build/rpm: nothing to say, or a reason in packaging/
+	packaging/lint.sh build/deb build/rpm
+
 lock: venv-dev ## pin the newest versions of all dependencies
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \
 		--extra demo --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \
 		--extra demo --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --strip-extras --generate-hashes \
+		--extra journal --extra gpu --constraint requirements.lock --output-file packaging/runtime.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras --generate-hashes \
+		--allow-unsafe --output-file packaging/backends.lock packaging/backends.in
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

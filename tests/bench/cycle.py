@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent / "lab"))
 from reflab import app, host  # noqa: E402 - found by the line above
 from reflab.cluster import Lab  # noqa: E402
 from reflab.errors import LabError  # noqa: E402
-from reflab.places import CONTROLLER, Places  # noqa: E402
+from reflab.places import CONTROLLER  # noqa: E402
 
 NODES: Final = 3
 INTERVAL_S: Final = 60
@@ -74,7 +74,7 @@ def main() -> None:
     rounds = -(-options.cycles // NODES)
     # The script mostly sleeps, so its nodes go through it together; refloat's go one by one, as its budget lets them.
     script = in_lab("bench-script", None, SCRIPT_CONF, rounds, script_trip, at_once=NODES)
-    refloat = in_lab("bench-refloat", app.of_checkout(Places.of()), "", rounds, refloat_trip, at_once=1)
+    refloat = in_lab("bench-refloat", app.App(), "", rounds, refloat_trip, at_once=1)
     report(script, refloat)
 
 

@@ -8,7 +8,7 @@ import pytest
 from reflab import app, host
 from reflab.cluster import Lab
 from reflab.errors import LabError
-from reflab.places import CONTROLLER, Places
+from reflab.places import CONTROLLER
 
 FIXTURE_NODES = 3
 JOURNAL_LINES = "25"
@@ -21,7 +21,7 @@ def lab() -> Iterator[Lab]:
     if why:
         pytest.skip(why)
     host.prepare()
-    project = None if os.environ.get("LAB_BARE") == "1" else app.of_checkout(Places.of())
+    project = None if os.environ.get("LAB_BARE") == "1" else app.App()
     cluster = Lab(nodes=FIXTURE_NODES, project=project, start_project=False).up()
     yield cluster
     if os.environ.get("LAB_KEEP") != "1":

@@ -17,13 +17,13 @@ from reflab import app
 from reflab.cluster import CONTROLLER_UNITS, Lab
 from reflab.errors import LabError
 from reflab.node import Power
-from reflab.places import CONTROLLER, Places
+from reflab.places import CONTROLLER
 
 STORAGE: Final = frozenset({"/gpfs/scratch", "/scratch"})
 SERVING: Final = frozenset({"IDLE", "ALLOCATED", "MIXED", "COMPLETING"})
 PATIENCE_S: Final = 90.0
 RESTART_AT_ONCE: Final = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0.2\n"
-DYING: Final = f"{RESTART_AT_ONCE}ExecStart=\nExecStart=/opt/refloat/bin/python /lab/dying_agent.py\n"
+DYING: Final = f"{RESTART_AT_ONCE}ExecStart=\nExecStart=/usr/lib/refloat/bin/python /lab/dying_agent.py\n"
 
 
 class Death(StrEnum):
@@ -36,7 +36,7 @@ class Death(StrEnum):
 @contextmanager
 def crash_lab(name: str, nodes: int, *, dying: bool) -> Iterator[Lab]:
     """A lab whose agents come back at once; ``dying``: they die where they are told to. Odd nodes are stateless."""
-    lab = Lab(nodes=nodes, project=app.of_checkout(Places.of()))
+    lab = Lab(nodes=nodes, project=app.App())
     lab.places = replace(lab.places, name=name)
     lab.up()
     try:

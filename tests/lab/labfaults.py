@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from reflab import app
 from reflab.cluster import Lab
-from reflab.places import Places
 
 HOUR_S = 3600
 AGENT_TOML = f"""\
@@ -71,7 +70,7 @@ FAULTS = (
 
 def bring_up(name: str, nodes: int) -> Lab:
     """A lab of so many nodes with agents that act, all of them healthy."""
-    lab = Lab(nodes=nodes, project=app.of_checkout(Places.of()), start_project=False)
+    lab = Lab(nodes=nodes, project=app.App(), start_project=False)
     lab.places = replace(lab.places, name=name)
     lab.up()
     try:

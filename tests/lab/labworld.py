@@ -65,7 +65,7 @@ def gateway_inside(lab: Lab, name: str, folder: Path, backend: str) -> ScontrolG
         place = lab.node(name).share / "pyslurm"
         if not place.exists():
             shutil.copytree(PYSLURM_FOLDER, place)
-        python = _wrapper(folder / "python", lab, name, "/opt/refloat/bin/python", {"PYTHONPATH": "/lab/pyslurm"})
+        python = _wrapper(folder / "python", lab, name, "/usr/lib/refloat/bin/python", {"PYTHONPATH": "/lab/pyslurm"})
         return PyslurmGateway(squeue=squeue, python=python, scontrol=scontrol, scancel=scancel)
     return ScontrolGateway(scontrol, sinfo, squeue, scancel=scancel)
 

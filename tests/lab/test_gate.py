@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from reflab import app, host
 from reflab.cluster import Lab
-from reflab.places import Places
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -48,7 +47,7 @@ def site() -> Iterator[Lab]:
     why = host.obstacle()
     if why:
         pytest.skip(why)
-    lab = Lab(nodes=2, project=app.of_checkout(Places.of()), start_project=False, slurm_conf=SLURM_CONF)
+    lab = Lab(nodes=2, project=app.App(), start_project=False, slurm_conf=SLURM_CONF)
     lab.places = replace(lab.places, name="gate")
     lab.up()
     try:

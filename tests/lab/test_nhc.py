@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from reflab import app, host
 from reflab.cluster import Lab
-from reflab.places import CONTROLLER, Places
+from reflab.places import CONTROLLER
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -40,7 +40,7 @@ def site() -> Iterator[Lab]:
     why = host.obstacle()
     if why:
         pytest.skip(why)
-    lab = Lab(nodes=3, project=app.of_checkout(Places.of()), start_project=False, slurm_conf=SLURM_CONF)
+    lab = Lab(nodes=3, project=app.App(), start_project=False, slurm_conf=SLURM_CONF)
     lab.places = replace(lab.places, name="nhc")
     lab.up()
     try:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 from reflab import app, host
 from reflab.cluster import Lab
-from reflab.places import CONTROLLER, Places
+from reflab.places import CONTROLLER
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -28,7 +28,7 @@ def site() -> Iterator[Lab]:
     why = host.obstacle()
     if why:
         pytest.skip(why)
-    lab = Lab(nodes=4, project=app.of_checkout(Places.of()))
+    lab = Lab(nodes=4, project=app.App())
     lab.places = replace(lab.places, name="site")
     lab.up()
     for name in lab.names():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reflab import app
 from reflab.cluster import Lab
 from reflab.errors import LabError
-from reflab.places import CONTROLLER, Places
+from reflab.places import CONTROLLER
 
 NODE = "n1"
 
@@ -48,7 +48,7 @@ class Story:
 
 def main() -> None:
     """Bring a lab up, run the cycle, print the page."""
-    lab = Lab(nodes=2, project=app.of_checkout(Places.of()))
+    lab = Lab(nodes=2, project=app.App())
     lab.places = replace(lab.places, name="transcript")
     lab.up()
     try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`refloat demo`: its options."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,14 @@ def demo(
     The broker, the coordinator and an agent on every node are real; Slurm, mounts and power are simulated. One node
     does not come back from its reboot, one fails a check after it: both are held, and say why. Takes about a minute.
     """
-    from refloat_cli.asking import run  # noqa: PLC0415 - the rest of the command line does without all of this
+    from refloat_contract.errors import Misconfigured  # noqa: PLC0415 - the rest of the command line does without this
+
+    if find_spec("amqtt") is None:
+        raise Misconfigured("the demo's own broker, amqtt, is not installed: run `make demo` in a checkout")
+
+    from refloat_cli.asking import run  # noqa: PLC0415 - the same
     from refloat_cli.demo.cluster import Plan  # noqa: PLC0415 - the same
     from refloat_cli.demo.play import play  # noqa: PLC0415 - the same
-    from refloat_contract.errors import Misconfigured  # noqa: PLC0415 - the same
 
     if budget >= nodes:
         raise Misconfigured(f"--budget {budget}: a wave takes some nodes, never all {nodes}")

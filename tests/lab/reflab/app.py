@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project in the lab: a layer with its dependencies, and a thin one with its wheel, units and configuration."""
+"""The project in the lab: its packages, built inside a release for that release, and the layer that has them."""
 
 import configparser
 import hashlib
@@ -8,144 +8,150 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.parser import Parser
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from reflab import chroot, command, trees
+from reflab import chroot, command, image, trees
 from reflab.errors import Failed
 from reflab.places import LAB_FOLDER, Places, digest, locked
 
-RECIPE = 3
+# Raise it when a step below changes: it is part of the cache keys.
+RECIPE = 4
 
 CHECKOUT = LAB_FOLDER.parent.parent
-VENV = "/opt/refloat"
-# The commands, where units and sites expect them.
-LINKS = {
-    "usr/bin/refloat": "refloat",
-    "usr/sbin/refloat-agent": "refloat-agent",
-    "usr/sbin/refloat-coordinator": "refloat-coordinator",
-    "usr/sbin/nhc": "nhc",
-}
-UNIT_SUFFIXES = frozenset({".service", ".socket", ".target", ".timer", ".path", ".slice"})
+PACKAGING = CHECKOUT / "packaging"
+PREFIX = "/usr/lib/refloat"
+BUILD_PACKAGES = ("python3-dev", "python3-venv", "gcc", "libc6-dev", "pkgconf", "libsystemd-dev", "dpkg-dev", "rpm")
 # What pip and its TLS library go by.
 PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# Sources that end up in the wheel, for telling whether it has to be built again.
-SOURCE_SUFFIXES = frozenset({".py", ".toml", ".typed", ".json", ".md", ".sql", ".lua", ".c"})
+# What is made from the sources of one moment, of which some are kept, for going back and forth between branches.
+KEPT = 8
+
+
+class Form(StrEnum):
+    """A kind of package, by the name of its program in packaging/."""
+
+    DEB = "deb"
+    RPM = "rpm"
+
+
+# Quick to make and to unpack; the RPM's environment is the one that the deb's build has left.
+OPTIONS = {Form.DEB: ("--compress", "zstd"), Form.RPM: ("--keep-environment",)}
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What to install: a wheel, the lock of its dependencies if any, and folders of units and configuration."""
+    """What to install: Debian packages, those of this checkout if none are named, and a folder of configuration."""
 
-    wheel: Path
-    requirements: Path | None = None
-    units: Path | None = CHECKOUT / "systemd"
-    configuration: Path | None = CHECKOUT / "packaging" / "examples"
+    packages: Path | None = None
+    configuration: Path | None = PACKAGING / "examples"
 
 
-def of_checkout(places: Places) -> App:
-    """Return the app of this checkout, its wheel freshly built unless no source changed."""
-    lock = CHECKOUT / "requirements.lock"
-    return App(build_wheel(places), lock if lock.exists() else None)
-
-
-def build_wheel(places: Places, checkout: Path = CHECKOUT) -> Path:
-    """Build the wheel of `checkout`; raise `Failed` if that goes wrong."""
-    folder = places.cache / "wheels" / _digest_of_files(_sources(checkout), checkout)
-    with locked(places.lock("wheel")):
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with command.step("build the project's wheel"), tempfile.TemporaryDirectory(dir=folder.parent) as part:
-                pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", part, str(checkout)]
-                command.run(pip, timeout_s=600)
-                shutil.copytree(part, folder)
-    return next(folder.glob("*.whl"))
-
-
-def install(places: Places, image: Path, app: App) -> list[Path]:
-    """Return the layers (topmost first) that put `app` on top of `image`, built where they are not cached."""
+def install(places: Places, image_root: Path, app: App) -> list[Path]:
+    """Return the layers (topmost first) that put `app` on top of an image, built where they are not cached."""
+    debs = sorted((app.packages or build(places, image_root, Form.DEB)).glob("*.deb"))
     with locked(places.lock(f"layers-{places.release}")):
-        deps = _dependencies(places, image, app)
-        return [_project(places, image, deps, app), deps]
+        key = digest(str(RECIPE), image_root.name, _digest_of_files(debs), _digest_of_files(_files(app.configuration)))
+        layer = places.cache / "layers" / f"app-{key}"
+        if not layer.exists():
+            with command.step(f"install refloat's packages ({places.release})"):
+                _make_layer(layer, [image_root], [dpkg_install(debs)], [*debs], app)
+            _keep_newest(layer.parent, "app-*")
+        return [layer]
 
 
-def _dependencies(places: Places, image: Path, app: App) -> Path:
-    """The venv with everything but the wheel: changes only with the lock or the wheel's own requirements."""
-    wanted = app.requirements.read_text() if app.requirements else "\n".join(_requires(app.wheel))
-    layer = places.cache / "layers" / f"deps-{digest(str(RECIPE), image.name, wanted)}"
+def dpkg_install(debs: Sequence[Path]) -> list[str]:
+    """Return the command that installs packages, as a site's would."""
+    return ["dpkg", "--install", "--force-unsafe-io", *(str(deb) for deb in debs)]
+
+
+def build(places: Places, image_root: Path, form: Form, version: str | None = None) -> Path:
+    """Return the folder with the packages of this checkout, built inside the release that they are for.
+
+    `version` takes the place of the checkout's: the same code as an older or a newer release.
+    """
+    key = digest(str(RECIPE), image_root.name, form, version or "", _digest_of_sources())
+    folder = places.cache / "packages" / f"{form}-{key}"
+    with locked(places.lock(f"packages-{places.release}")):
+        if not folder.exists():
+            tools = builder(places, image_root)
+            with command.step(f"build the {form} packages{f' {version}' if version else ''} ({places.release})"):
+                _build(folder, [tools, image_root], form, version)
+            _keep_newest(folder.parent, f"{form}-*")
+    return folder
+
+
+def builder(places: Places, image_root: Path) -> Path:
+    """Return the layer with what builds packages: a compiler, headers, rpm."""
+    layer = places.cache / "layers" / f"builder-{digest(str(RECIPE), image_root.name, *BUILD_PACKAGES)}"
     if not layer.exists():
-        what = ["--requirement", str(app.requirements)] if app.requirements else [str(app.wheel)]
-        # Debian's python3-systemd is the one build of systemd-python that fits the image.
-        venv = ["python3", "-m", "venv", "--system-site-packages", VENV]
-        with command.step(f"install the project's dependencies ({places.release})"):
-            _make_layer(layer, [image], [venv, _pip(*what)], [app.wheel, app.requirements])
+        with command.step(f"install what builds packages ({places.release}; once)"):
+            words = (["update"], ["install", "--no-install-recommends", *BUILD_PACKAGES], ["clean"])
+            _make_layer(layer, [image_root], [[*image.APT, *job] for job in words], [], env=image.apt_environment())
     return layer
 
 
-def _project(places: Places, image: Path, deps: Path, app: App) -> Path:
-    parts = [app.wheel, *_files(app.units), *_files(app.configuration)]
-    layer = places.cache / "layers" / f"app-{digest(str(RECIPE), deps.name, _digest_of_files(parts))}"
-    if not layer.exists():
-        with command.step(f"install {app.wheel.name} ({places.release})"):
-            argv = _pip("--no-deps", "--force-reinstall", "--no-index", str(app.wheel))
-            _make_layer(layer, [deps, image], [argv], [app.wheel], app)
-    return layer
+def _build(folder: Path, lower: Sequence[Path], form: Form, version: str | None) -> None:
+    part, log = folder.with_name(f"{folder.name}.part"), folder.with_name(f"{folder.name}.log")
+    shutil.rmtree(part, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    part.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="build-") as scratch:
+        source, upper, work = Path(scratch, "source"), Path(scratch, "upper"), folder.parent / "work"
+        upper.mkdir()
+        work.mkdir(exist_ok=True)
+        command.run(
+            [sys.executable, str(PACKAGING / "sources.py"), str(source), *(["--version", version] if version else [])]
+        )
+        argv = ["python3", str(source / "packaging" / f"make_{form}.py"), "--python", "/usr/bin/python3"]
+        argv += ["--work", str(work), "--out", str(part), *OPTIONS[form]]
+        binds = [str(place) for place in (source, work, part)] + _local_sources()
+        chroot.run_in(chroot.Job(str(upper), argv, [str(path) for path in lower], binds, pip_environment()), log)
+    part.rename(folder)
 
 
 def _make_layer(
-    layer: Path, lower: Sequence[Path], jobs: Sequence[list[str]], inputs: Sequence[Path | None], app: App | None = None
+    layer: Path,
+    lower: Sequence[Path],
+    jobs: Sequence[list[str]],
+    inputs: Sequence[Path],
+    app: App | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> None:
     """Run `jobs` on an overlay and keep what they wrote; rename when done, so that a layer there is whole."""
     part, log = layer.with_name(f"{layer.name}.part"), layer.with_name(f"{layer.name}.log")
     shutil.rmtree(part, ignore_errors=True)
     log.unlink(missing_ok=True)
     part.mkdir(parents=True)
-    binds = [str(path) for path in inputs if path] + _local_sources()
-    for argv in jobs:
-        chroot.run_in(chroot.Job(str(part), argv, [str(path) for path in lower], binds, pip_environment()), log)
     if app:
-        _place(part, app)
+        _leave_the_start_to_the_lab(part)
+    binds = [*(str(path) for path in inputs), *image.ca_files()]
+    for argv in jobs:
+        chroot.run_in(chroot.Job(str(part), argv, [str(path) for path in lower], binds, dict(env or {})), log)
+    if app and app.configuration and app.configuration.is_dir():
+        trees.copy(app.configuration, part / "etc/refloat")
     part.rename(layer)
 
 
-def _pip(*words: str) -> list[str]:
-    return [f"{VENV}/bin/python", "-m", "pip", "install", "--no-cache-dir", *words]
+def _leave_the_start_to_the_lab(root: Path) -> None:
+    """Have the packages enable nothing, as a site's image may: what starts at boot is a knob of each node."""
+    preset = root / "etc/systemd/system-preset/00-lab.preset"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("disable refloat-*\n")
 
 
-def _place(root: Path, app: App) -> None:
-    """Put commands, units, users, temporary files and configuration where a package would."""
-    for link, script in LINKS.items():
-        if (root / VENV.lstrip("/") / "bin" / script).exists():
-            _link(root / link, f"{VENV}/bin/{script}")
-    for source in _files(app.units):
-        target = root / _destination(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    if app.configuration and app.configuration.is_dir():
-        trees.copy(app.configuration, root / "etc/refloat")
-
-
-def _destination(source: Path) -> Path:
-    """Say where a file of systemd/ belongs: by its suffix, its name, or the folder that it is in."""
-    if source.parent.suffix == ".d" and source.parent.stem.endswith(tuple(UNIT_SUFFIXES)):
-        return Path("usr/lib/systemd/system", source.parent.name, source.name)
-    if source.suffix in UNIT_SUFFIXES:
-        return Path("usr/lib/systemd/system", source.name)
-    for kind in ("sysusers", "tmpfiles"):
-        if kind in str(source.relative_to(source.parent.parent)):
-            name = source.name if source.name not in {f"{kind}.conf", kind} else "refloat.conf"
-            return Path(f"usr/lib/{kind}.d", name)
-    return Path("usr/share/doc/refloat", source.name)
-
-
-def _link(place: Path, target: str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(target)
+def _keep_newest(folder: Path, pattern: str) -> None:
+    """Forget all but the newest of what was made from sources of some moment, unless it is of today."""
+    made = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in [path for path in made if path.is_dir()][KEPT:]:
+        if path.stat().st_mtime < time.time() - 86400:
+            shutil.rmtree(path)
+            path.with_name(f"{path.name}.log").unlink(missing_ok=True)
 
 
 def pip_environment() -> dict[str, str]:
@@ -185,24 +191,15 @@ def _local_sources() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _requires(wheel: Path) -> list[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = Parser().parsestr(archive.read(name).decode())
-    return sorted(metadata.get_all("Requires-Dist") or [])
-
-
-def _sources(checkout: Path) -> Iterator[Path]:
-    """List the files of `checkout` that git tracks or would, and that can end up in the wheel."""
-    argv = ["git", "-C", str(checkout), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+def _digest_of_sources() -> str:
+    """Hash what packages are made from: every file that git tracks or would, but for the tests."""
+    argv = ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         names = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split("\0")
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Failed(f"cannot list the sources of {checkout}: {error}") from error
-    for name in names:
-        path = checkout / name
-        if path.suffix in SOURCE_SUFFIXES and not name.startswith(("tests/", "docs/")) and path.is_file():
-            yield path
+        raise Failed(f"cannot list the sources of {CHECKOUT}: {error}") from error
+    paths = [CHECKOUT / name for name in names if name and not name.startswith(("tests/", "."))]
+    return _digest_of_files([path for path in paths if path.is_file()], CHECKOUT)
 
 
 def _files(folder: Path | None) -> list[Path]:

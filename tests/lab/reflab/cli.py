@@ -53,7 +53,7 @@ def _add_life(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     up = commands.add_parser("up", help="bring up ctl and n1..nN; removes the rest of a crashed run first")
     up.add_argument("nodes", type=int, nargs="?", default=DEFAULT_NODES)
     up.add_argument("--bare", action="store_true", help="without refloat")
-    up.add_argument("--wheel", type=Path, help="this wheel instead of one built from the checkout")
+    up.add_argument("--packages", type=Path, help="the folder of other packages than those of the checkout")
     up.add_argument("--stopped", action="store_true", help="install refloat, but do not start it at boot")
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="remove every trace but the cache")
@@ -95,12 +95,7 @@ _SWITCHES = {
 
 def _up(options: argparse.Namespace) -> None:
     host.prepare()
-    places = Places.of()
-    project = None
-    if options.wheel:
-        project = app.App(options.wheel.resolve())
-    elif not options.bare:
-        project = app.of_checkout(places)
+    project = None if options.bare else app.App(options.packages and options.packages.resolve())
     Lab(nodes=options.nodes, project=project, start_project=not options.stopped).up()
 
 

@@ -65,7 +65,7 @@ def _build(release: str, root: Path) -> None:
     _say_where_packages_come_from(part, release)
     with command.step(f"install slurm, mosquitto, influxdb and friends ({release})"):
         for words in (["update"], ["install", "--no-install-recommends", *PACKAGES], ["clean"]):
-            job = chroot.Job(upper=str(part), argv=[*APT, *words], binds=_ca_files(), env=_apt_env())
+            job = chroot.Job(upper=str(part), argv=[*APT, *words], binds=ca_files(), env=apt_environment())
             chroot.run_in(job, log)
     _prepare(part, log)
     part.rename(root)
@@ -95,11 +95,13 @@ def _say_where_packages_come_from(root: Path, release: str) -> None:
     no_start.chmod(0o755)
 
 
-def _ca_files() -> list[str]:
+def ca_files() -> list[str]:
+    """Name the files of this host that say whom to trust."""
     return ["/etc/ssl/certs/ca-certificates.crt"]
 
 
-def _apt_env() -> dict[str, str]:
+def apt_environment() -> dict[str, str]:
+    """Say how apt reaches its mirror, and that it asks nothing."""
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     return proxies | {"DEBIAN_FRONTEND": "noninteractive"}
 

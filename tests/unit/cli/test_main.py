@@ -107,3 +107,12 @@ def test_help_teaches_by_an_example(words: list[str], refloat: Refloat) -> None:
 
     assert ended.status == 0
     assert f"Example: refloat {' '.join(words)}" in ended.out
+
+
+def test_the_demo_without_its_broker_says_where_there_is_one() -> None:
+    hidden = "import sys; sys.modules['amqtt'] = None\n" + RUN.replace(
+        "except SystemExit:\n    pass\n", "finally:\n    pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", hidden, "demo"], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "run `make demo` in a checkout" in done.stderr) == (2, True)

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Build the RPMs of these sources, and the source RPM that rebuilds them without the network.
+
+    make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm ARCHIVE]
+                [--keep-environment]
+
+Needs rpmbuild, gcc, pkgconf, systemd's headers, and those of Python. On Debian: rpm, gcc, pkgconf, libsystemd-dev,
+python3-dev, python3-venv; the RPMs are then for machines with the same Python and a C library no older.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import sources
+import stage
+from workshop import RUNTIME, TOP, Unbuildable, Workshop, run
+
+SPEC: Final = TOP / "packaging" / "rpm" / "refloat.spec"
+
+
+def build(options: argparse.Namespace) -> list[Path]:
+    """Build into the folder that the options name; its earlier RPMs of the same version are replaced."""
+    if shutil.which("rpmbuild") is None:
+        raise Unbuildable("rpmbuild is not installed (Debian: apt-get install rpm; EL: dnf install rpm-build)")
+    shop = stage.shop_of(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out) as folder:
+        top = Path(folder)
+        (top / "SOURCES").mkdir()
+        spec = _collect(shop, top / "SOURCES")
+        run(["rpmbuild", "-ba", *_settings(shop, top, options), str(spec)])
+        made = [*(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")]
+        return [Path(shutil.move(path, options.out / path.name)) for path in sorted(made)]
+
+
+def _collect(shop: Workshop, folder: Path) -> Path:
+    """Put the sources that the spec names into a folder; return the spec, which then needs no settings of ours."""
+    version = rpm_version(stage.version())
+    with tarfile.open(folder / f"refloat-{version}.tar.gz", "w:gz") as archive:
+        for name in sources.names():
+            archive.add(TOP / name, f"refloat-{version}/{name}", filter=_as_root)
+    with tarfile.open(folder / f"refloat-{version}-vendor.tar", "w") as archive:
+        archive.add(shop.vendor, "vendor")
+    shutil.copyfile(RUNTIME, folder / RUNTIME.name)
+    spec = folder / SPEC.name
+    spec.write_text(SPEC.read_text().replace("@VERSION@", version).replace("@PYTHON@", shop.version))
+    return spec
+
+
+def rpm_version(version: str) -> str:
+    """Write a version so that rpm orders it as Python does."""
+    return "".join(f"~{part}" if part in {"a", "b", "rc"} else part for part in _parts(version))
+
+
+def _parts(version: str) -> list[str]:
+    marked = version.replace(".dev", "~dev")
+    for word in ("rc", "a", "b"):
+        head, found, tail = marked.partition(word)
+        if found and head and head[-1].isdigit():
+            return [head, found, tail]
+    return [marked]
+
+
+def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
+
+
+def _settings(shop: Workshop, top: Path, options: argparse.Namespace) -> list[str]:
+    defined = {"_topdir": top}
+    if options.keep_environment:
+        defined["refloat_work"] = shop.work
+    words = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
+    # Debian's packages are not in rpm's database: what is missing there shows when it is used.
+    words += ["--nodeps"] if Path("/etc/debian_version").exists() else []
+    if options.pyslurm:
+        words += ["--with", "pyslurm", "--define", f"pyslurm_source {options.pyslurm.resolve()}"]
+    return words
+
+
+def main(argv: Sequence[str]) -> int:
+    """Build; 0, or 1 with the reason."""
+    options_of = stage.parser(__doc__)
+    options_of.add_argument("--out", type=Path, required=True, help="where the packages go")
+    options_of.add_argument(
+        "--keep-environment", action="store_true", help="use what an earlier build has left in WORK"
+    )
+    options = options_of.parse_args(argv)
+    options.out = options.out.resolve()
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(int((TOP / "pyproject.toml").stat().st_mtime)))
+    try:
+        made = build(options)
+    except Unbuildable as error:
+        sys.stderr.write(f"make_rpm.py: {error}\n")
+        return 1
+    for path in made:
+        sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
