@@ -96,7 +96,7 @@ rpm: ## build/rpm: packages for this release of EL, or for machines with this Py
 	$(PACKAGE_PYTHON) packaging/make_rpm.py --python $(PACKAGE_PYTHON) --out build/rpm $(ARGS)
 
 lint-packages: ## lintian over build/deb, rpmlint over build/rpm: nothing to say, or a reason in packaging/
-	packaging/lint.sh build/deb build/rpm
+	@packaging/lint.sh build/deb build/rpm
 
 lock: venv-dev ## pin the newest versions of all dependencies
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \

@@ -11,6 +11,7 @@ The same for RPM and deb but for what layout.toml names for one of them. PYTHON 
 import argparse
 import gzip
 import json
+import os
 import shutil
 import stat
 import sys
@@ -82,8 +83,16 @@ def stage(shop: Workshop, root: Path, form: str, pyslurm: Path | None = None) ->
         if package.table.get("environment"):
             package.entries += [_found(root, path) for path in sorted(left)]
         _place(package, root, form)
+    _link_python(shop, environment)
     _refuse_traces(root)
     return staged
+
+
+def _link_python(shop: Workshop, environment: Path) -> None:
+    """Make the link to Python a relative one, as packages have it; up to now pip has followed it from the build."""
+    link = environment / "bin" / "python"
+    link.unlink()
+    link.symlink_to(os.path.relpath(shop.python, PREFIX / "bin"))
 
 
 def _install_ourselves(shop: Workshop, environment: Path) -> None:
@@ -165,7 +174,8 @@ def _found(root: Path, path: str) -> Entry:
     place = _inside(root, path)
     if place.is_symlink():
         return Entry(path)
-    mode = 0o755 if place.is_dir() or stat.S_IMODE(place.stat().st_mode) & 0o100 else 0o644
+    runs = stat.S_IMODE(place.stat().st_mode) & 0o100 and place.suffix != ".py"
+    mode = 0o755 if place.is_dir() or runs else 0o644
     place.chmod(mode)
     return Entry(path, f"{mode:04o}", is_folder=place.is_dir())
 

@@ -25,7 +25,7 @@ DEFAULT_WORK: Final = TOP / "build" / "packages"
 # Where the environment is on the machine that it is installed on.
 PREFIX: Final = Path("/usr/lib/refloat")
 # The compiler's -g, which is in Python's own flags, would put the folder of the build into what it makes.
-_COMPILER: Final = {"CFLAGS": "-O2 -g0 -fstack-protector-strong", "LDFLAGS": "-Wl,-z,relro,-z,now"}
+_COMPILER: Final = {"CFLAGS": "-O2 -g0 -fstack-protector-strong", "LDFLAGS": "-Wl,-z,relro,-z,now,-s"}
 _PATHS: Final = "import json, sys, sysconfig; print(json.dumps([sys.version_info[:2], sysconfig.get_platform()]))"
 
 
