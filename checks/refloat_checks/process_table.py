@@ -133,7 +133,7 @@ async def titles(facts: Facts) -> tuple[Title, ...]:
 
 async def witness(facts: Facts, asked: tuple[str, ...]) -> Title | None:
     """Read the title of the process that had the one that was asked for when this was asked last, if it is there."""
-    pid = facts.titles.witnesses.get(asked)
+    pid = facts.titles.witness(asked)
     return None if pid is None else await facts.read(f"process title {pid}", lambda: facts.titles.read_one(pid))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TITLE_BYTES: Final = 4096
 _READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC
 _INIT: Final = 1
+_MOST_WITNESSES: Final = 256
 _SHARE: Final = 2  # of the descriptors that a process may have, one in so many is kept here
 
 
@@ -79,8 +80,7 @@ class TitleReader:
         self._is_running_system = roots.is_running_system
         self._most = most if roots.is_running_system else 0
         self._kept: dict[str, _Kept] = {}
-        self.witnesses: dict[tuple[str, ...], int] = {}
-        """For what was asked of the titles, a process that had one: most likely it has it still."""
+        self._witnesses: dict[tuple[str, ...], int] = {}
 
     def read(self) -> tuple[Title, ...]:
         """Read all titles but our own; processes that end meanwhile are left out."""
@@ -94,6 +94,16 @@ class TitleReader:
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended between the listing and the reading
         return tuple(found)
+
+    def keep_witness(self, asked: tuple[str, ...], pid: int) -> None:
+        """Keep which process had the title that was asked for: most likely it has it still."""
+        if len(self._witnesses) >= _MOST_WITNESSES:  # a script may ask for another one each time
+            self._witnesses.clear()
+        self._witnesses[asked] = pid
+
+    def witness(self, asked: tuple[str, ...]) -> int | None:
+        """Give the process that had the title when this was asked last."""
+        return self._witnesses.get(asked)
 
     def read_one(self, pid: int) -> Title | None:
         """Read the title that the process of this number has now; None if there is none. From any thread."""

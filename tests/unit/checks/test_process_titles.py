@@ -109,6 +109,17 @@ def test_a_reader_that_goes_closes_what_it_opened(execs: subprocess.Popen[bytes]
     assert open_places() == before
 
 
+def test_only_so_many_witnesses_are_kept() -> None:
+    reader = TitleReader(Roots())
+    for number in range(10_000):
+        reader.keep_witness(("check_ps_service", str(number)), number)
+
+    kept = [number for number in range(10_000) if reader.witness(("check_ps_service", str(number))) is not None]
+
+    assert kept[-1] == 9_999
+    assert len(kept) <= 256
+
+
 def test_files_of_a_fixture_are_opened_anew(tmp_path: Path) -> None:
     cmdline = tmp_path / "1234567" / "cmdline"
     cmdline.parent.mkdir()

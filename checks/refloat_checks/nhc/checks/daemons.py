@@ -10,8 +10,11 @@ from refloat_checks.nhc.native import PASSED, NativeCheck, NhcOutcome, NhcRun, f
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
+
+    from refloat_checks.facts import Facts
+    from refloat_checks.process_titles import Title
 
 _DAEMON: Final = "check_ps_daemon"
 _BLACKLIST: Final = "check_ps_blacklist"
@@ -31,26 +34,39 @@ def _owned_by(owner: str) -> str:
     return f"owned by {owner} " if owner else ""
 
 
-async def _find(words: Sequence[str], run: NhcRun, owner_pattern: str) -> tuple[str, str, tuple[Owned, ...]]:
+async def _find(
+    words: Sequence[str], facts: Facts, owner_pattern: str, among: Iterable[Title]
+) -> tuple[str, str, Sequence[Owned]]:
     command, owner, arguments = [*words, "", "", ""][:3]
     command = f"{command} {arguments}" if arguments else command
     fits = titles.by_part(command)
     # Nothing in it can be found nowhere: so says the shell, which has nothing to replace.
-    found = [each for each in await process_table.titles(run.facts) if command and fits(each.title)]
+    found = [each for each in among if command and fits(each.title)]
     if not owner:
-        return command, owner, tuple(Owned(each.pid, each.title, "", 0) for each in found)
-    return command, owner, await owned(run.facts, found, owner_pattern)
+        return command, owner, [Owned(each.pid, each.title, "", 0) for each in found]
+    return command, owner, await owned(facts, found, owner_pattern)
 
 
 async def _daemon(words: Sequence[str], run: NhcRun) -> NhcOutcome:
-    command, owner, found = await _find(words, run, "")
-    return judge_daemon([each for each in found if owner in {"", each.user}], command, owner)
+    facts, asked = run.facts, (_DAEMON, *words)
+    witness = await process_table.witness(facts, asked)
+    command, owner, found = await _of_owner(words, facts, () if witness is None else (witness,))
+    if not found:
+        command, owner, found = await _of_owner(words, facts, await process_table.titles(facts))
+        if found:
+            facts.titles.keep_witness(asked, found[0].pid)
+    return judge_daemon(found, command, owner)
+
+
+async def _of_owner(words: Sequence[str], facts: Facts, among: Iterable[Title]) -> tuple[str, str, Sequence[Owned]]:
+    command, owner, found = await _find(words, facts, "", among)
+    return command, owner, [each for each in found if owner in {"", each.user}]
 
 
 async def _blacklist(words: Sequence[str], run: NhcRun) -> NhcOutcome:
     pattern = words[1] if len(words) > 1 else ""
     require_meaning(run, pattern)
-    command, owner, found = await _find(words, run, pattern)
+    command, owner, found = await _find(words, run.facts, pattern, await process_table.titles(run.facts))
     return judge_blacklist(found, command, owner)
 
 

@@ -243,7 +243,7 @@ async def _runs_still(facts: Facts, service: Service, asked: tuple[str, ...]) ->
 async def _found(facts: Facts, service: Service, asked: tuple[str, ...]) -> Sequence[Owned]:
     found = await _fitting(facts, await process_table.titles_by_word(facts), service)
     if found:
-        facts.titles.witnesses[asked] = found[0].pid
+        facts.titles.keep_witness(asked, found[0].pid)
     return found
 
 

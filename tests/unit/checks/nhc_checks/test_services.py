@@ -182,10 +182,10 @@ async def test_a_match_string_that_means_nothing_is_a_configuration_error(ask: A
     assert (await ask("check_ps_service", "-m", "{sshd}", "sshd", recorded=of_root())).status is Status.UNKNOWN
 
 
-@pytest.fixture
-def passes(roots: Roots, pool: ProbePool) -> Callable[[], Awaitable[NhcOutcome]]:
+@pytest.fixture(params=["check_ps_service", "check_ps_daemon"])
+def passes(roots: Roots, pool: ProbePool, request: pytest.FixtureRequest) -> Callable[[], Awaitable[NhcOutcome]]:
     """Look for httpd, each time in a pass of its own."""
-    facts, check = source(roots, pool), find("check_ps_service")
+    facts, check = source(roots, pool), find(request.param)
     assert check is not None
     return lambda: check.run(["httpd"], NhcRun(facts(), {}))
 
