@@ -18,6 +18,7 @@ T = TypeVar("T")
 COORDINATOR: Final = Path("/run/refloat/coordinator.sock")
 AGENT: Final = Path("/run/refloat/agent.sock")
 INTERRUPTED: Final = 130
+DEADLINE_S: Final = 10.0
 _PIPE_WIDTH: Final = 200
 
 
@@ -29,9 +30,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def ask(path: Path, command: str, **arguments: Any) -> Any:
+def ask(path: Path, command: str, deadline_s: float = DEADLINE_S, **arguments: Any) -> Any:
     """Ask a daemon one thing; what is None is not asked."""
-    return run(control.call(path, command, **{name: value for name, value in arguments.items() if value is not None}))
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return run(control.call(path, command, deadline_s, **given))
 
 
 def coordinator(given: Path | None) -> Path:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Cycles by hand: start, cancel, retry, release; and what one would do.")
 
-Nodes = Annotated[str, typer.Argument(help="Hostlist: n[1-4].")]
+Nodes = Annotated[str, typer.Argument(help="Hostlist: n[1-4]; the coordinator knows @rack:r1 and *.")]
 Because = Annotated[str, typer.Option(help="Why, for people; it stands in the reason.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 Config = Annotated[
@@ -162,6 +162,10 @@ def retry(
 
 
 def _expanded(nodes: str) -> tuple[str, ...]:
+    if set(nodes) & set("@*?"):
+        from refloat_cli import asking
+
+        return tuple(asking.ask(asking.coordinator(None), "expand", nodes=nodes))
     from refloat_coordinator import hostlists
 
     return hostlists.expand(nodes)

@@ -8,7 +8,7 @@ from typing import Final
 from refloat_contract.errors import Misconfigured
 from refloat_contract.story import short
 
-__all__ = ["clock", "moment", "parse", "short", "stamp"]
+__all__ = ["clock", "moment", "moment_of_day", "parse", "short", "stamp"]
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -48,3 +48,9 @@ def clock(at: float) -> str:
 def stamp(at: float) -> str:
     """Date and time of a moment, here: ``2026-01-31 14:03:59``."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment_of_day(at: float, now: float) -> str:
+    """A moment, here, as briefly as can be: the time of day, and the day where it is another than that of ``now``."""
+    then, today = (datetime.fromtimestamp(one).astimezone() for one in (at, now))
+    return then.strftime("%H:%M" if then.date() == today.date() else "%a %d %b %H:%M")

@@ -36,12 +36,32 @@ app.add_typer(config.app, name="config")
 app.add_typer(pki.app, name="pki")
 
 
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - slow, and needed here only
+
+    return metadata.version("refloat")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"refloat {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def refloat(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """What all commands share."""
+
+
 @app.command(epilog="Example: refloat version --json")
 def version(*, json: Json = False) -> None:
     """Print the version."""
-    from importlib import metadata  # noqa: PLC0415 - slow, and needed here only
-
-    installed = metadata.version("refloat")
+    installed = _version()
     if json:
         from refloat_cli.asking import write_json  # noqa: PLC0415 - the same
 

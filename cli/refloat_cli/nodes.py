@@ -11,7 +11,7 @@ import typer
 
 from refloat_cli.options import Json, Socket
 
-Nodes = Annotated[str | None, typer.Argument(help="Hostlist: n[1-4]; without it all nodes.")]
+Nodes = Annotated[str | None, typer.Argument(help="Hostlist: n[1-4], @rack:r1; without it all nodes.")]
 
 
 def status(
@@ -24,17 +24,22 @@ def status(
             "agent.toml names in [versions]."
         ),
     ] = None,
+    long: Annotated[bool, typer.Option("--long", "-l", help="One line for each node, also without NODES.")] = False,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
     """Show what agents and Slurm say of the nodes; on a compute node, of this one.
 
-    Ends with 1 when a node is held or unhealthy, and with 3 when nothing is known of a node that was named. With --by
-    it ends with 1 when the nodes do not all run the same, and with 3 when none of them says what it runs.
+    Without NODES those that are alike stand in one line. Ends with 1 when a node is held or unhealthy, and with 3 when
+    nothing is known of a node that was named. With --by it ends with 1 when the nodes do not all run the same, and with
+    3 when none of them says what it runs.
     """
     from refloat_cli import asking
 
-    answer = asking.ask(asking.either(socket), "status", nodes=nodes)
+    path = asking.either(socket)
+    if nodes is None and by is None and not long and not json and _show_summary(path):
+        return
+    answer = asking.ask(path, "status", nodes=nodes)
     if by is not None:
         _show_drift([answer] if isinstance(answer, dict) else answer, by, json=json)
     is_agent = isinstance(answer, dict)
@@ -46,6 +51,20 @@ def status(
         shown = tables.agent(answer, tables.now()) if is_agent else tables.nodes(answer, tables.now())
         asking.console().print(shown)
     raise typer.Exit(_status([answer] if is_agent else answer, named=nodes is not None))
+
+
+def _show_summary(path: Path) -> bool:
+    """Print how many nodes are how, and end; false where it is an agent that answers, which has one node only."""
+    from refloat_cli import asking, tables
+    from refloat_contract.errors import Refused
+
+    try:
+        found = asking.ask(path, "summary")
+    except Refused:
+        return False
+    asking.console().print(tables.summary(found))
+    is_bad = any(one["phase"] == "HELD" or one["verdict"] == "UNHEALTHY" for one in found)
+    raise typer.Exit(1 if is_bad else 0)
 
 
 def _show_drift(found: Sequence[Mapping[str, Any]], by: str, *, json: bool) -> None:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from refloat_cli.durations import moment_of_day as moment
 from refloat_cli.durations import short, stamp
 from refloat_cli.views import head, natural, phase_of, task, view_of
 from refloat_contract.messages import Event, NodeReport, WaveReport, WaveSpec
@@ -27,6 +28,9 @@ _STATUSES: Final[Mapping[Status, str]] = {
     Status.UNKNOWN: "yellow",
 }
 
+_BATCHES: Final = 12
+_BLOCKS: Final = 8
+_HOSTLIST: Final = 60
 _OUT: Final = frozenset({"DRAIN", "DOWN", "FAIL"})
 
 
@@ -191,29 +195,97 @@ def wave(shown: Mapping[str, Any], at: float) -> RenderableType:
 _HEAD_WIDTH: Final = 80
 
 
-def plan(planned: Mapping[str, Any]) -> RenderableType:
-    """What a wave would do."""
+def plan(planned: Mapping[str, Any], at: float) -> RenderableType:
+    """What a wave would do: the task, its batches, what stands in its way, how long it takes."""
     spec = WaveSpec.model_validate(planned["spec"])
-    lines = [
-        ("would do", task(spec)),
-        ("nodes", f"{len(planned.get('nodes', ()))}"),
-        ("canaries", planned.get("canary") or "none"),
-        ("marked at once", planned.get("first") or f"none{_because(planned)}"),
-        ("with the reason", planned.get("reason", "")),
-    ]
+    parts: list[RenderableType] = [_facts(planned, spec), Text(), _batches(planned["batches"], at)]
+    if planned["blocks"]:
+        parts += [Text("What stands in the way now", "bold"), _blocks(planned["blocks"])]
+    parts += [_expected(planned["estimate"], at), *(Text(f"  {note}", "bright_black") for note in planned["notes"])]
+    return Group(*parts)
+
+
+def _facts(planned: Mapping[str, Any], spec: WaveSpec) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in lines:
-        table.add_row(name, Text(value))
-    waiting = [node for node in planned.get("nodes", ()) if node.get("why")]
-    for node in waiting:
-        table.add_row("", Text(f"{node['node']}: {node['why']}"))
+    table.add_row("would do", Text(task(spec)))
+    table.add_row("nodes", Text(f"{len(planned['nodes'])}"))
+    table.add_row("with the reason", Text(planned["reason"]))
+    if planned["conflict"]:
+        table.add_row(Text("cannot begin", "bold red"), Text(planned["conflict"]))
+    if planned["blocker"]:
+        table.add_row("the blocker", Text(planned["blocker"]))
+    if not planned["first"]:
+        table.add_row("marked at once", Text(f"none: {planned['why']}" if planned["why"] else "none"))
     return table
 
 
-def _because(planned: Mapping[str, Any]) -> str:
-    return f": {planned['why']}" if planned.get("why") else ""
+def _batches(batches: Sequence[Mapping[str, Any]], at: float) -> RenderableType:
+    if not batches:
+        return Text("No node would be taken out.", "yellow")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in ("BATCH", "COUNT", "FROM", "TO"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "COUNT" else "left")
+    table.add_column("NODES", overflow="fold")
+    numbered = list(enumerate(batches, 1))
+    shown = numbered if len(numbered) <= _BATCHES else [*numbered[: _BATCHES - 1], numbered[-1]]
+    for number, batch in shown:
+        if number == len(numbered) > len(shown):
+            table.add_row("...", "", "", "", Text(f"{len(numbered) - len(shown)} batches more"))
+        name = f"{number} (canary)" if batch["canary"] else str(number)
+        times = [moment(at + batch[key], at) for key in ("begins_s", "ends_s")]
+        table.add_row(name, str(batch["count"]), *times, Text(_shortened(batch["nodes"])))
+    return table
+
+
+def _blocks(blocks: Sequence[Mapping[str, Any]]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for block in blocks[:_BLOCKS]:
+        table.add_row(str(block["count"]), block["turn"], Text(f"{_shortened(block['nodes'])}: {block['why']}"))
+    if len(blocks) > _BLOCKS:
+        table.add_row("", "", Text(f"and {len(blocks) - _BLOCKS} other reasons (--json has them)"))
+    return table
+
+
+def _expected(found: Mapping[str, Any], at: float) -> Text:
+    """How long it takes and what it costs, in one line."""
+    if not found["duration_s"]:
+        return Text()
+    until = moment(at + found["duration_s"], at)
+    lost = f"{found['lost_node_hours']:g} node-hours of service lost"
+    return Text.assemble(("About ", "bold"), (short(found["duration_s"]), "bold"), f", until {until}; {lost}.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _HOSTLIST else f"{text[:_HOSTLIST]}..."
+
+
+def summary(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """How many nodes are how; the answer of ``summary``."""
+    if not found:
+        return Text("no nodes")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("COUNT", justify="right", no_wrap=True)
+    for heading in ("PHASE", "HEALTH", "SLURM", "IMAGE"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("NODES", overflow="fold", ratio=1)
+    table.add_column("WHY", overflow="fold", ratio=1)
+    for one in found:
+        table.add_row(str(one["count"]), *_alike(one))
+    total = sum(one["count"] for one in found)
+    return Group(table, Text(f"{total} {'node' if total == 1 else 'nodes'}; refloat status --long shows each"))
+
+
+def _alike(one: Mapping[str, Any]) -> list[Text]:
+    tail = [Text(one["slurm"]), Text(one["image"] or "-"), Text(one["nodes"]), Text(one["why"])]
+    if one["agent"] == "none":
+        return [Text("no agent", "bright_black"), Text(), *tail]
+    verdict = Verdict(one["verdict"])
+    return [_phase(Phase(one["phase"]), is_online=one["agent"] == "online"), Text(verdict, _VERDICTS[verdict]), *tail]
 
 
 def events(found: Sequence[Mapping[str, Any]]) -> RenderableType:

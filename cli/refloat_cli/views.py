@@ -15,7 +15,7 @@ from rich.text import Text
 
 from refloat_cli.durations import clock, short
 from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
-from refloat_contract.words import Phase, Turn, WaveState
+from refloat_contract.words import NodeOrder, Phase, Turn, WaveState
 
 _STATES: Final[Mapping[WaveState, str]] = {
     WaveState.RUNNING: "bold cyan",
@@ -110,7 +110,8 @@ def _title(view: WaveView, now: float, width: int) -> RenderableType:
     line.add_column(overflow="ellipsis", no_wrap=True)
     line.add_column(justify="right", no_wrap=True)
     line.add_row(title, Text(short(elapsed(report, now)), style="bold"))
-    return Constrain(Group(line, Text(task(report.spec), style="bright_black")), width)
+    by = f" · by {report.by}" if report.by else ""
+    return Constrain(Group(line, Text(task(report.spec) + by, style="bright_black")), width)
 
 
 def elapsed(report: WaveReport, now: float) -> float:
@@ -124,12 +125,21 @@ def task(spec: WaveSpec) -> str:
     if spec.image:
         words[0] += f" to {spec.image}"
     words.append(f"{spec.max_unavailable} out at once")
+    words += [f"{amount} of each {kind}" for kind, amount in spec.per_group.items()]
     if spec.canary:
         words.append(f"canary {spec.canary}" + (f", soak {short(spec.soak_s)}" if spec.soak_s else ""))
     if spec.max_failures:
         words.append(f"{spec.max_failures} may fail")
-    if spec.note:
-        words.append(spec.note)
+    if spec.order is not NodeOrder.NAME:
+        words.append(f"{spec.order}")
+    if spec.window:
+        words.append(spec.window)
+    if spec.deadline_s is not None:
+        words.append(f"jobs have {short(spec.deadline_s)}, then {spec.on_deadline}")
+    if spec.blocker:
+        words.append(f"unless {spec.blocker} blocks")
+    if spec.reason:
+        words.append(spec.reason)
     return " · ".join(words)
 
 

@@ -4,89 +4,55 @@
 # ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from refloat_cli import completing
 from refloat_cli.options import Json, Socket
+from refloat_cli.spec import with_options
+
+PLAN_DEADLINE_S: Final = 60.0
+"""A plan asks Slurm for all jobs, and the site's blocker."""
 
 app = typer.Typer(no_args_is_help=True, help="Update nodes in waves: a few at a time, while jobs run on the others.")
 
-Nodes = Annotated[str, typer.Argument(help="Hostlist: n[1-4], or @group as ClusterShell knows them.")]
-Wave = Annotated[str, typer.Argument(help="The wave's id; `refloat wave list` names them.")]
-Recipe = Annotated[str | None, typer.Option(help="What to do with each node; default reboot.", show_default=False)]
-Image = Annotated[str | None, typer.Option(help="Image that a node must run afterwards to count as done.")]
-MaxUnavailable = Annotated[
-    int | None, typer.Option(min=1, help="Nodes that may be out at once, for whatever cause; default 1.")
+Nodes = Annotated[str, typer.Argument(help="Hostlist: n[1-4], @rack:r1, or *.")]
+Wave = Annotated[
+    str,
+    typer.Argument(help="The wave's id; `refloat wave list` names them.", autocompletion=completing.waves),
 ]
-Canary = Annotated[int | None, typer.Option(min=0, help="Nodes to do first; the rest waits for them; default 0.")]
-Soak = Annotated[str | None, typer.Option(help="Wait between the canaries and the rest: 10m; default 0.")]
-MaxFailures = Annotated[int | None, typer.Option(min=0, help="Pause when more nodes than this are held; default 0.")]
-NodeDeadline = Annotated[
-    str | None, typer.Option(help="A node that takes longer from reboot to service is lost; default 1h.")
-]
-Note = Annotated[str | None, typer.Option(help="Free text for those who look at the wave.")]
 
 
-def _spec(nodes: str, soak: str | None, node_deadline: str | None, **given: Any) -> dict[str, Any]:
-    from refloat_cli.durations import parse
+@app.command(epilog="Example: refloat wave plan 'n[1-24]' --max-unavailable 25% --canary 1 --soak 15m")
+@with_options
+def plan(*, spec: dict[str, Any], socket: Socket = None, json: Json = False) -> None:
+    """Show what a wave would do if it began now: its batches, what stands in its way, how long it takes.
 
-    durations = {
-        "soak_s": None if soak is None else parse(soak),
-        "node_deadline_s": None if node_deadline is None else parse(node_deadline),
-    }
-    # What is not given is the coordinator's to choose.
-    return {"nodes": nodes} | {name: value for name, value in (given | durations).items() if value is not None}
+    Changes nothing. Ends with 1 when another wave is about some of the nodes.
+    """
+    _plan(spec, socket, json=json)
 
 
-@app.command(epilog="Example: refloat wave plan 'n[1-24]' --max-unavailable 6 --canary 1")
-def plan(
-    nodes: Nodes,
-    *,
-    recipe: Recipe = None,
-    image: Image = None,
-    max_unavailable: MaxUnavailable = None,
-    canary: Canary = None,
-    soak: Soak = None,
-    max_failures: MaxFailures = None,
-    node_deadline: NodeDeadline = None,
-    note: Note = None,
-    socket: Socket = None,
-    json: Json = False,
-) -> None:
-    """Show what a wave would do if it began now; changes nothing."""
-    from refloat_cli import asking, tables
+def _plan(spec: dict[str, Any], socket: Path | None, *, json: bool) -> None:
+    from refloat_cli import asking
 
-    spec = _spec(
-        nodes,
-        soak,
-        node_deadline,
-        recipe=recipe,
-        image=image,
-        max_unavailable=max_unavailable,
-        canary=canary,
-        max_failures=max_failures,
-        note=note,
-    )
-    planned = asking.ask(asking.coordinator(socket), "wave_plan", spec=spec)
+    planned = asking.ask(asking.coordinator(socket), "wave_plan", PLAN_DEADLINE_S, spec=spec)
     if json:
         asking.write_json(planned)
     else:
-        asking.console().print(tables.plan(planned))
+        from refloat_cli import tables
+
+        asking.console().print(tables.plan(planned, tables.now()))
+    raise typer.Exit(1 if planned.get("conflict") else 0)
 
 
 @app.command(epilog="Example: refloat wave start 'n[1-24]' --image compute-2 --max-unavailable 6 --canary 1 --watch")
+@with_options
 def start(
-    nodes: Nodes,
     *,
-    recipe: Recipe = None,
-    image: Image = None,
-    max_unavailable: MaxUnavailable = None,
-    canary: Canary = None,
-    soak: Soak = None,
-    max_failures: MaxFailures = None,
-    node_deadline: NodeDeadline = None,
-    note: Note = None,
+    spec: dict[str, Any],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and begin nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
     socket: Socket = None,
     json: Json = False,
@@ -94,18 +60,9 @@ def start(
     """Begin a wave."""
     from refloat_cli import asking
 
-    spec = _spec(
-        nodes,
-        soak,
-        node_deadline,
-        recipe=recipe,
-        image=image,
-        max_unavailable=max_unavailable,
-        canary=canary,
-        max_failures=max_failures,
-        note=note,
-    )
-    report = asking.ask(asking.coordinator(socket), "wave_start", spec=spec)
+    if dry_run:
+        _plan(spec, socket, json=json)
+    report = asking.ask(asking.coordinator(socket), "wave_start", PLAN_DEADLINE_S, spec=spec)
     if watch:
         _watch(report["id"], socket, json=json)
     elif json:
@@ -144,7 +101,10 @@ def show(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: refloat wave watch w261121-3fa2c1")
 def watch(
-    wave: Annotated[str | None, typer.Argument(help="The wave's id; without it the one that runs.")] = None,
+    wave: Annotated[
+        str | None,
+        typer.Argument(help="The wave's id; without it the one that runs.", autocompletion=completing.waves),
+    ] = None,
     *,
     socket: Socket = None,
     json: Json = False,

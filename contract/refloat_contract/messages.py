@@ -5,13 +5,16 @@ Unknown fields are ignored, so that a newer release can add some while a cluster
 or nanoseconds (``_ns``) of the sender's wall clock: for people and for the record, never compared across hosts.
 """
 
-from typing import Literal, TypeVar
+import re
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from refloat_contract.errors import BadMessage
 from refloat_contract.words import (
     EventKind,
+    NodeOrder,
+    OnDeadline,
     OrderKind,
     Outcome,
     Phase,
@@ -132,6 +135,7 @@ class Event(Message):
     wave: str = ""
     check: str = ""
     duration_s: float | None = None
+    operator: str = Field(default="", description="who asked for it, where a person did")
     measures: dict[str, float] = Field(default_factory=dict, description="what the check measured; units in the names")
     boot_id: str = ""
 
@@ -206,22 +210,46 @@ class CoordinatorStatus(Message):
     version: str = ""
 
 
+_SHARE: Final = re.compile(r"[1-9][0-9]{0,6}|[1-9][0-9]?%|100%")
+
+
+def _share(given: int | str) -> int | str:
+    """A number of nodes as a number, a percentage as text."""
+    text = str(given).strip()
+    if isinstance(given, bool) or _SHARE.fullmatch(text) is None:
+        raise ValueError("a number of nodes such as 2, or a share of them such as '5%'")
+    return text if text.endswith("%") else int(text)
+
+
+Share: TypeAlias = Annotated[int | str, AfterValidator(_share)]
+
+
 class WaveSpec(BaseModel):
-    """What a wave shall do. ``max_unavailable`` counts nodes that are out for any cause."""
+    """What a wave shall do. ``max_unavailable`` and ``per_group`` count nodes that are out for any cause."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     nodes: str = Field(description="a hostlist: n[1-4]")
     recipe: str = "reboot"
     image: str = ""
-    max_unavailable: int = Field(default=1, ge=1)
+    reason: str = Field(default="", max_length=200, description="why, for people; it stands in the nodes' reason")
+    max_unavailable: Share = 1
+    per_group: dict[str, Share] = Field(
+        default_factory=dict, description="nodes that may be out at once in each group, by the kind of group: rack"
+    )
     canary: int = Field(default=0, ge=0)
     soak_s: float = Field(default=0.0, ge=0)
     max_failures: int = Field(default=0, ge=0, description="more held nodes than this pause the wave")
+    order: NodeOrder = NodeOrder.NAME
+    window: str = Field(default="", description="when nodes may be taken out; several are joined by ';'")
+    deadline_s: float | None = Field(
+        default=None, gt=0, description="how long the jobs of a node are waited for; None: as long as they run"
+    )
+    on_deadline: OnDeadline = OnDeadline.HOLD
+    blocker: str = Field(default="", description="a command that may keep nodes from being taken out now")
     node_deadline_s: float = Field(
         3600.0, gt=0, description="from the reboot to back in service, before a node is lost"
     )
-    note: str = ""
 
 
 class WaveNode(BaseModel):
@@ -243,6 +271,7 @@ class WaveReport(Message):
     spec: WaveSpec
     state: WaveState
     why: str = ""
+    by: str = Field(default="", description="who began it")
     started_at: float = 0.0
     ended_at: float = 0.0
     counts: dict[Turn, int] = Field(default_factory=dict)

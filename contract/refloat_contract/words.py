@@ -59,11 +59,18 @@ class EventKind(StrEnum):
     HEALTH_DRAINED = "health_drained"
     HEALTH_RESUMED = "health_resumed"
     WAVE_STARTED = "wave_started"
+    WAVE_PROMOTED = "wave_promoted"  # the canaries are sound: the rest may follow
     WAVE_PAUSED = "wave_paused"
+    WAVE_RESUMED = "wave_resumed"
+    WAVE_ABORTED = "wave_aborted"
     WAVE_ENDED = "wave_ended"
     NODE_LOST = "node_lost"
     INCIDENT_OPENED = "incident_opened"
     INCIDENT_CLOSED = "incident_closed"
+    NODES_RETRIED = "nodes_retried"
+    NODES_SKIPPED = "nodes_skipped"
+    DEADLINE_PASSED = "deadline_passed"  # the jobs of a wave's node have not ended in time
+    JOBS_ENDED = "jobs_ended"  # because an operator had said so
 
 
 class Purpose(StrEnum):
@@ -108,3 +115,20 @@ class Turn(StrEnum):
     DONE = "done"
     HELD = "held"
     SKIPPED = "skipped"
+
+
+class NodeOrder(StrEnum):
+    """In which order a wave takes its nodes."""
+
+    NAME = "name"  # as the hostlist has them
+    IDLE_FIRST = "idle-first"
+    SOONEST_FREE = "soonest-free"  # by the time limits of their jobs
+
+
+class OnDeadline(StrEnum):
+    """What becomes of a wave's node whose jobs have not ended in time."""
+
+    HOLD = "hold"
+    SKIP = "skip"
+    REQUEUE = "requeue"
+    CANCEL_JOBS = "cancel-jobs"

@@ -45,6 +45,16 @@ class FeedSettings(Settings):
     period_s: float = Field(5.0, ge=0.1, le=300, description="how often the node table is read and a heartbeat sent")
 
 
+class WaveSettings(Settings):
+    """Waves."""
+
+    blockers: tuple[str, ...] = Field(
+        (),
+        description="commands that members of `socket_group` may name as a wave's blocker, word for word; root may "
+        "name any, since they run as this daemon",
+    )
+
+
 class InfluxSettings(Settings):
     """The record in InfluxDB."""
 
@@ -194,6 +204,7 @@ class CoordinatorSettings(Settings):
         default_factory=lambda: BreakerSettings.model_validate({}),
         description="one check that fails on many nodes at once",
     )
+    waves: WaveSettings = Field(default_factory=lambda: WaveSettings.model_validate({}), description="waves")
     influx: InfluxSettings = Field(
         default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
     )

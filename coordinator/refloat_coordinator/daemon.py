@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +15,7 @@ import structlog
 from refloat_contract.errors import Misconfigured, RefloatError, Refused
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
+from refloat_coordinator import hands as hand_rules
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings
@@ -23,7 +24,7 @@ from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.group_sources import GroupSources
-from refloat_coordinator.hands import Hands
+from refloat_coordinator.hands import EndedJob, Hands
 from refloat_coordinator.http import HttpServer
 from refloat_coordinator.influx import Writer
 from refloat_coordinator.leadership import Leadership
@@ -33,9 +34,10 @@ from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.notifications import Notices, Target
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
+from refloat_coordinator.questions import Questions
 from refloat_coordinator.receivers import make_targets, make_writer
 from refloat_coordinator.vitals import Leading, Vitals
-from refloat_coordinator.waves import GiveBack, Mark
+from refloat_coordinator.waves import EndJobs, Errand
 from refloat_service import notify
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication
@@ -222,6 +224,7 @@ class Coordinator:
             ),
             "loop": parts.loop.run(parts.orders.put_nowait),
             "hands": self._hands(parts),
+            "questions": parts.questions.run(),
             "outgoing": parts.outgoing.run(),
             "control": parts.control.serve(),
             "tally": self._vitals.tally(parts.loop),
@@ -286,6 +289,7 @@ class _Parts:
         writer: Writer | None,
         targets: Mapping[str, Target],
     ) -> None:
+        self._clock = clock
         self.epoch = epoch
         self.backend = gateway.backend
         self._ledger = ledger
@@ -321,7 +325,15 @@ class _Parts:
             )
             for one in settings.notify
         ]
-        ports = Ports(ledger, clock, self.outgoing.put, self._recorded, leadership.is_fresh)
+        self.questions = Questions(
+            gateway,
+            clock,
+            lambda wave, answer: self.loop.hear_blocker(wave, answer),  # noqa: PLW0108 - the loop is made below
+            lambda free_at, at: self.loop.hear_jobs(free_at, at),  # noqa: PLW0108 - the same
+        )
+        ports = Ports(
+            ledger, clock, self.outgoing.put, self._recorded, leads=leadership.is_fresh, ask=self.questions.put
+        )
         self.loop = Loop(
             ports,
             self.inbox,
@@ -345,11 +357,11 @@ class _Parts:
             ledger=me.ledger,
             host=me.host,
         )
-        self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm)
-        self.orders: asyncio.Queue[Mark | GiveBack] = asyncio.Queue()
+        self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm, self._jobs_ended)
+        self.orders: asyncio.Queue[Errand] = asyncio.Queue()
         self.control = ControlServer(
             settings.socket,
-            Desk(self.loop, ledger, clock, gateway).handlers(),
+            Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
             int(settings.socket_mode, 8),
             settings.socket_group or None,
             ACTING,
@@ -363,6 +375,9 @@ class _Parts:
     def leading(self) -> Leading:
         """What tells numbers."""
         return Leading(self.epoch, self.loop, self._ledger, self.inbox, self.link, self.outbox, tuple(self.notices))
+
+    async def _jobs_ended(self, order: EndJobs, jobs: Sequence[EndedJob]) -> None:
+        await self.loop.note(hand_rules.told(order, jobs, int(self._clock.now() * 1e9)))
 
     def _recorded(self) -> None:
         if self.outbox is not None:

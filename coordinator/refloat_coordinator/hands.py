@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waves do to Slurm: mark a node, give a drain back. Both look first, and leave alone what is not theirs."""
+"""What waves do to Slurm: mark a node, give a drain back, end jobs where an operator said so.
 
-from collections.abc import Awaitable, Callable
+All look first, and leave alone what is not theirs.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from refloat_contract import reasons
 from refloat_contract.errors import RefloatError
+from refloat_contract.messages import Event
 from refloat_contract.reasons import Dialect, Hold, Progress, Trigger
+from refloat_contract.words import EventKind
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.waves import GiveBack, Mark
+from refloat_coordinator.waves import EndJobs, Errand, GiveBack, Mark
 from refloat_slurm import states
-from refloat_slurm.gateway import Change, NodeView, SlurmGateway
+from refloat_slurm.gateway import Change, ClusterGateway, JobEnd, NodeView
 
 log = structlog.get_logger(__name__)
 
@@ -20,32 +26,52 @@ DONE_ALREADY: Final = "done already"
 WRITTEN: Final = "written"
 NOT_OURS: Final = "not ours"
 UNREACHABLE: Final = "unreachable"
+_COMPLETING: Final = "COMPLETING"
 
 
 async def _surely() -> None:
     """There is no other."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that was told to end; ``why`` is what Slurm said where it refused."""
+
+    id: str
+    user: str
+    why: str = ""
+
+
+OnEnded = Callable[[EndJobs, Sequence[EndedJob]], Awaitable[None]]
+
+
+async def _nobody(_order: EndJobs, _jobs: Sequence[EndedJob]) -> None:
+    """Nobody wants to know."""
+
+
 class Hands:
     """Writes to Slurm for the waves. The next read of the feed tells what came of it.
 
-    ``on_written`` is told of each node that was written, so that its agent need not wait for that read.
-    ``still_leads`` is asked right before each write, and raises where another coordinator leads.
+    ``on_written`` is told of each node that was written, so that its agent need not wait for that read; ``on_ended`` of
+    the jobs that were told to end. ``still_leads`` is asked right before each write, and raises where another
+    coordinator leads.
     """
 
     def __init__(
         self,
-        gateway: SlurmGateway,
+        gateway: ClusterGateway,
         dialect: Dialect,
         on_written: Callable[[str], None] = lambda _node: None,
         still_leads: Callable[[], Awaitable[None]] = _surely,
+        on_ended: OnEnded = _nobody,
     ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._on_written = on_written
         self._still_leads = still_leads
+        self._on_ended = on_ended
 
-    async def perform(self, order: Mark | GiveBack) -> str:
+    async def perform(self, order: Errand) -> str:
         """Do it, if a fresh look at the node still allows; answers with what was done.
 
         Raises:
@@ -57,7 +83,6 @@ class Hands:
             if outcome == WRITTEN:
                 await self._still_leads()
                 await self._write(order)
-                self._on_written(order.node)
         except Deposed:
             raise
         except RefloatError as error:
@@ -68,9 +93,10 @@ class Hands:
         log.info(_name(order), wave=order.wave, node=order.node, outcome=outcome, state=shown, reason=view.reason)
         return outcome
 
-    def _verdict(self, order: Mark | GiveBack, view: NodeView) -> str:
+    def _verdict(self, order: Errand, view: NodeView) -> str:
         if isinstance(order, Mark):
             return self._may_mark(order, view)
+        # For a node that is given back, and for one whose jobs are ended: the mark must stand as the wave wrote it.
         ours = states.is_drain_set(view) and "DOWN" not in view.flags and reasons.is_same(view.reason, order.reason)
         return WRITTEN if ours else NOT_OURS
 
@@ -85,12 +111,62 @@ class Hands:
             case _:
                 return NOT_OURS
 
-    async def _write(self, order: Mark | GiveBack) -> None:
-        if isinstance(order, Mark):
-            await self._gateway.update(order.node, Change.DRAIN, order.reason)
-        else:
-            await self._gateway.update(order.node, Change.RESUME)
+    async def _write(self, order: Errand) -> None:
+        match order:
+            case Mark():
+                await self._gateway.update(order.node, Change.DRAIN, order.reason)
+            case GiveBack():
+                await self._gateway.update(order.node, Change.RESUME)
+            case EndJobs():
+                await self._end_jobs(order)
+        self._on_written(order.node)
+
+    async def _end_jobs(self, order: EndJobs) -> None:
+        ended: list[EndedJob] = []
+        for job in await self._gateway.jobs(order.node):
+            if job.state == _COMPLETING:
+                continue
+            why = ""
+            try:
+                await self._gateway.end_job(job.id, order.how)
+            except RefloatError as error:
+                why = str(error)
+            log.warning(
+                "job_ended",
+                job=job.id,
+                user=job.user,
+                how=order.how,
+                node=order.node,
+                wave=order.wave,
+                by=order.by,
+                why=why,
+            )
+            ended.append(EndedJob(job.id, job.user, why))
+        if ended:
+            await self._on_ended(order, ended)
 
 
-def _name(order: Mark | GiveBack) -> str:
-    return "node_marked" if isinstance(order, Mark) else "drain_given_back"
+def told(order: EndJobs, jobs: Sequence[EndedJob], at_ns: int) -> Event:
+    """What the record has to learn of jobs that were told to end."""
+    done = {JobEnd.REQUEUE: "requeued", JobEnd.CANCEL: "cancelled"}[order.how]
+    said = ", ".join(f"job {job.id} of {job.user}{f' (refused: {job.why})' if job.why else ''}" for job in jobs)
+    return Event(
+        id=f"{order.wave}-jobs-{order.node}-{order.attempt}-{'-'.join(sorted(job.id for job in jobs))}"[:128],
+        node=order.node,
+        at_ns=at_ns,
+        kind=EventKind.JOBS_ENDED,
+        title=f"Jobs {done}",
+        message=f"{order.wave}: {done}, as {order.by or 'an operator'} asked: {said}",
+        wave=order.wave,
+        operator=order.by,
+    )
+
+
+def _name(order: Errand) -> str:
+    match order:
+        case Mark():
+            return "node_marked"
+        case GiveBack():
+            return "drain_given_back"
+        case EndJobs():
+            return "jobs_told_to_end"

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostlists as every site writes them (``n[1-4]``), read and folded by ClusterShell; no groups, so nothing is run."""
+"""Hostlists as every site writes them (``n[1-4]``), read and folded by ClusterShell.
+
+Its own groups are never asked, since a site's commands may be run for them; ours are given: ``@rack:r1``, ``*``.
+"""
 
 import math
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, TypeAlias
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+from ClusterShell.NodeUtils import GroupResolver, GroupResolverError, GroupResolverSourceError, GroupSource
 
 from refloat_contract import topics
 from refloat_contract.errors import Misconfigured
@@ -18,29 +23,87 @@ _MAX_DIGITS: Final = 18
 _NUMBER: Final = re.compile(r"\d+")
 _PATTERN: Final = re.compile(r"(?:[^\s,\[]|\[[^\]]*\])+")
 _BRACKETS: Final = re.compile(r"\[([^\]]*)\]")
+_NAMED: Final = re.compile(r"[@*?]")
+# A group that is named in full: patterns and ranges of groups are ClusterShell's to read.
+_GROUP: Final = re.compile(r"@(?:(?P<kind>[\w.-]+):)?(?P<name>[\w.-]+)(?![\w.:*?\[-])")
+_SHOWN: Final = 5
 
 
-def expand(text: str) -> tuple[str, ...]:
+Kinds: TypeAlias = Mapping[str, Mapping[str, Collection[str]]]
+"""Groups of nodes by their kind and their name."""
+
+
+def expand(text: str, kinds: Kinds | None = None, known: Collection[str] = ()) -> tuple[str, ...]:
     """The nodes of a hostlist, in its order.
+
+    With ``kinds`` it may name groups: ``@rack:r1``, ``@rack:r[1-4]``, ``@rack:*``; ``@r1`` where only one kind has an
+    r1. With ``known``, ``*`` is all of these, and ``n1*`` those that begin so.
 
     Raises:
         Misconfigured: it cannot be read, is empty, is too large, or has a name that cannot be a node's.
     """
+    if text.strip() in {"*", "@*"} and known:
+        return tuple(in_order(known))
     count = _count(text)
     if count > MAX_NODES:
         raise Misconfigured(f"hostlist {text[:200]!r} names {count} nodes, more than {MAX_NODES}")
+    is_named = kinds is not None and _NAMED.search(text) is not None
+    resolver = _resolver(text, kinds or {}, known) if is_named else RESOLVER_NOGROUP
     try:
-        # ClusterShell may run a site's commands for @group: never for what comes from outside.
-        nodes = NodeSet(text, resolver=RESOLVER_NOGROUP)
-    except (NodeSetException, ValueError) as error:
+        nodes = NodeSet(text, resolver=resolver)
+    except GroupResolverSourceError as error:
+        raise Misconfigured(_no_kind(str(error), kinds or {})) from error
+    except (NodeSetException, GroupResolverError, ValueError) as error:
         raise Misconfigured(f"hostlist {text[:200]!r} cannot be read: {error}; write it like n[1-4,7]") from error
     names = tuple(str(name) for name in nodes)
     if not names:
-        raise Misconfigured("the hostlist is empty; write it like n[1-4,7]")
+        none = f"hostlist {text[:200]!r} names no node that there is" if is_named else "the hostlist is empty"
+        raise Misconfigured(f"{none}; write it like n[1-4,7]")
     for name in names:
         if not topics.is_level(name):
             raise Misconfigured(f"hostlist {text[:200]!r}: {name!r} cannot be a node's name")
     return names
+
+
+class _Known(GroupSource):  # type: ignore[misc]  # ClusterShell has no types
+    """Groups without a kind; all nodes, folded only when they are asked for."""
+
+    def __init__(self, groups: Mapping[str, str], known: Collection[str]) -> None:
+        super().__init__("refloat", dict(groups))
+        self._known = known
+
+    def resolv_all(self) -> str:
+        """All nodes."""
+        return fold(self._known)
+
+
+def _resolver(text: str, kinds: Kinds, known: Collection[str]) -> GroupResolver:
+    _refuse_unknown(text, kinds)
+    often = Counter(name for groups in kinds.values() for name in groups)
+    alone = {name: ",".join(nodes) for groups in kinds.values() for name, nodes in groups.items() if often[name] == 1}
+    resolver = GroupResolver(default_source=_Known(alone, known))
+    for kind, groups in kinds.items():
+        resolver.add_source(GroupSource(kind, {name: ",".join(nodes) for name, nodes in groups.items()}))
+    return resolver
+
+
+def _refuse_unknown(text: str, kinds: Kinds) -> None:
+    """ClusterShell takes a group that it does not know for an empty one; a typing error must not go by unseen."""
+    for match in _GROUP.finditer(text):
+        kind, name = match["kind"], match["name"]
+        if kind is not None and kind not in kinds:
+            raise Misconfigured(_no_kind(kind, kinds))
+        where = {kind: kinds[kind]} if kind is not None else kinds
+        found = [other for other, groups in where.items() if name in groups]
+        if len(found) > 1:
+            raise Misconfigured(f"@{name} is a {' and a '.join(found)}: write @{found[0]}:{name}")
+        if not found:
+            some = ", ".join([f"@{other}:{one}" for other, groups in where.items() for one in groups][:_SHOWN])
+            raise Misconfigured(f"there is no group {match[0]} (known: {some or 'none: see docs/waves.md'})")
+
+
+def _no_kind(kind: str, kinds: Kinds) -> str:
+    return f"no kind of group is called {kind!r} (known: {', '.join(sorted(kinds)) or 'none'})"
 
 
 def _count(text: str) -> int:

@@ -15,11 +15,13 @@ from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import EventKind, OrderKind, Purpose, RequestKind
 from refloat_coordinator import breaker as breakers
+from refloat_coordinator import chronicle
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import leaves as leave_rules
 from refloat_coordinator import permits as permit_rules
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator import waves as wave_moves
+from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.breaker import Breaker, Incident, Trip
 from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Arrival, Inbox
@@ -33,7 +35,7 @@ from refloat_coordinator.permits import Denial, Grant, Loops
 from refloat_coordinator.rooms import Rooms
 from refloat_coordinator.rules import Rules
 from refloat_coordinator.wave import Wave
-from refloat_coordinator.waves import GiveBack, Mark, Settled, Tell, World
+from refloat_coordinator.waves import AskJobs, EndJobs, Errand, Question, Settled, Tell, World
 from refloat_service.mqtt import Publication
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,8 @@ _NO_MORE_THAN: Final = Loops()
 _TRIP: Final = Trip()
 _ANSWERS_PER_S: Final = 200.0
 """Who is denied comes again spread by this, so that thousands do not come at once."""
+_JOBS_ENDED_AGAIN_S: Final = 60.0
+"""Jobs that were told to end are told again after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Ports:
     """Called when the ledger has new events."""
     leads: Callable[[], bool] = lambda: True
     """Whether nobody else can lead yet."""
+    ask: Callable[[Question], None] = lambda _question: None
+    """Ask what a wave has to know before it can go on; asked again while it is not answered."""
 
 
 class Loop:
@@ -83,6 +89,9 @@ class Loop:
         self.rules = Rules(limits)
         self.budget = self.rules.budget(())
         self.breaker = Breaker(trip)
+        self.free_at: Mapping[str, float] = {}
+        """When the last job of each node ends, as Slurm said at ``jobs_at``."""
+        self.jobs_at = 0.0
         self.loops = loops
         self.leaves = Leaves(idle_checks_at_once, since=ports.clock.now())
         self.trouble = ""
@@ -98,6 +107,8 @@ class Loop:
         self._reports: dict[str, WaveReport] = {}
         self._tried: dict[tuple[str, str], int] = {}
         self._settled: dict[str, Settled] = {}
+        self._ended: dict[tuple[str, str], float] = {}
+        self._answers: dict[str, BlockerAnswer] = {}
         self._followers: set[asyncio.Queue[Event]] = set()
         self._orders = 0
         self._last_ns = 0
@@ -146,7 +157,25 @@ class Loop:
         self._facts.append(fact)
         self.wake()
 
-    async def run(self, perform: Callable[[Mark | GiveBack], None]) -> None:
+    def hear_blocker(self, wave: str, answer: BlockerAnswer) -> None:
+        """Take in what a wave's blocker said."""
+        self._answers[wave] = answer
+        self.wake()
+
+    def hear_jobs(self, free_at: Mapping[str, float], at: float) -> None:
+        """Take in when the last job of each node ends, as Slurm said; empty where it did not answer."""
+        self.free_at, self.jobs_at = free_at or self.free_at, at
+        self.wake()
+
+    async def note(self, event: Event) -> None:
+        """Put an event of the coordinator's own into the record.
+
+        Raises:
+            Transient: it cannot be saved now.
+        """
+        await self._record([self._stamped(event)])
+
+    async def run(self, perform: Callable[[Errand], None]) -> None:
         """Step until cancelled: at once when something is new, else once a tick. ``perform`` must not wait."""
         while True:
             began_at = self._ports.clock.now()
@@ -161,7 +190,7 @@ class Loop:
                 pass  # a tick: deadlines pass without anything new
             self._news.clear()
 
-    async def step(self) -> list[Mark | GiveBack]:
+    async def step(self) -> list[Errand]:
         """One turn; answers with what is to be done to Slurm, all of which is saved."""
         async with self._lock:
             if not self._ports.leads():
@@ -184,7 +213,7 @@ class Loop:
                 self.wake()
             return orders
 
-    def wants(self, order: Mark | GiveBack) -> bool:
+    def wants(self, order: Errand) -> bool:
         """Whether an order that waited for its turn still stands."""
         wave = self.waves.get(order.wave)
         if wave is None:
@@ -192,8 +221,10 @@ class Loop:
         _, decisions = wave_moves.decide(wave, self.world(wave), self._ports.clock.now())
         return order in decisions
 
-    async def change(self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave]) -> WaveReport:
-        """Change a wave as an operator asked, and save that.
+    async def change(
+        self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave], kind: EventKind, by: str = "", what: str = ""
+    ) -> WaveReport:
+        """Change a wave as an operator asked, and save that together with who it was.
 
         Raises:
             Refused: there is no such wave, or ``change`` says no.
@@ -203,12 +234,19 @@ class Loop:
             wave = self.waves.get(wave_id)
             if wave is None:
                 raise Refused(f"no wave {wave_id} is under way (`refloat wave list` names them)")
-            changed = change(wave, self.fleet, self._ports.clock.now())
-            await self._ports.ledger.save([changed])
+            now = self._ports.clock.now()
+            changed = change(wave, self.fleet, now)
+            if changed == wave:
+                return self.report(wave)
+            changed = changed.but(steered=wave.steered + 1, pauses_told=changed.pauses)
+            told = self._stamped(chronicle.steered(changed, kind, by, what, now))
+            await self._ports.ledger.save([changed], [told])
+            self._announce([told])
             self.waves[wave_id] = changed
+            self._answers.pop(wave_id, None)  # whoever changes a wave wants to know what stands in its way now
             self._forget_tries(wave_id)
             self.wake()
-            log.info("wave_changed", wave=wave_id, state=changed.state, why=changed.why)
+            log.info("wave_changed", wave=wave_id, state=changed.state, why=changed.why, kind=kind, by=by)
             return self._publish_report(changed)
 
     async def start(self, wave: Wave) -> WaveReport:
@@ -219,23 +257,39 @@ class Loop:
             Transient: it cannot be saved now.
         """
         async with self._lock:
-            for other in self.waves.values():
-                shared = sorted(wave.nodes & other.nodes)
-                if shared and not other.is_ended:
-                    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-                    raise Refused(f"wave {other.id} is about {shared[0]}{more} already: wait for its end, or abort it")
+            conflict = self.conflict(wave)
+            if conflict:
+                raise Refused(conflict)
             await self._ports.ledger.save([wave])
             self.waves[wave.id] = wave
             self.wake()
             log.info("wave_started", wave=wave.id, nodes=wave.spec.nodes, recipe=wave.spec.recipe)
             return self._publish_report(wave)
 
+    def conflict(self, wave: Wave) -> str:
+        """Which other wave is about some of its nodes: two never fight over one. Empty where none is."""
+        for other in self.waves.values():
+            shared = sorted(wave.nodes & other.nodes) if not other.is_ended else []
+            if shared:
+                more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+                return f"wave {other.id} is about {shared[0]}{more} already: wait for its end, or abort it"
+        return ""
+
     def world(self, wave: Wave, waves: Mapping[str, Wave] | None = None) -> World:
         """What a wave is decided by, all other waves being as they are in ``waves`` (or now)."""
         others = self.waves if waves is None else waves
         settled = self._settled.setdefault(wave.id, {}) if wave.id in self.waves else {}
-        reserved = wave_moves.reserved(others.values(), wave.id)
-        return World(self.fleet, self.permits, self.limits, reserved, settled)
+        return World(
+            self.fleet,
+            self.permits,
+            self.limits,
+            wave_moves.reserved(others.values(), wave.id),
+            settled,
+            groups=self.groups,
+            free_at=self.free_at,
+            jobs_at=self.jobs_at,
+            answer=self._answers.get(wave.id),
+        )
 
     def report(self, wave: Wave) -> WaveReport:
         """The wave as it is told."""
@@ -256,7 +310,7 @@ class Loop:
         """No longer fill this queue."""
         self._followers.discard(queue)
 
-    async def _turn(self, arrivals: Collection[Arrival]) -> list[Mark | GiveBack]:
+    async def _turn(self, arrivals: Collection[Arrival]) -> list[Errand]:
         now = self._ports.clock.now()
         contents = [arrival.content for arrival in arrivals]
         await self._record([content for content in contents if isinstance(content, Event)])
@@ -390,7 +444,7 @@ class Loop:
 
     def _limits_of(self, wave_id: str) -> tuple[Limit, ...]:
         wave = self.waves.get(wave_id)
-        return (wave_moves.limit_of(wave),) if wave else ()
+        return wave_moves.limits_of(wave, self.groups) if wave else ()
 
     def poke(self, node: str) -> None:
         """Tell a node's agent to look at Slurm now: it was just marked, and the feed is up to a period behind."""
@@ -415,10 +469,11 @@ class Loop:
         log.info("permit_answered", node=request.node, cycle=request.cycle, granted=granted, why=order.why)
         self._ports.post(Publication(self._topics.node(request.node, Kind.ORDER), encode(order)))
 
-    async def _waves(self, now: float) -> list[Mark | GiveBack]:
+    async def _waves(self, now: float) -> list[Errand]:
         changed: dict[str, Wave] = {}
         told: list[Event] = []
-        orders: list[Mark | GiveBack] = []
+        orders: list[Errand] = []
+        questions: list[Question] = []
         before = self.waves
         current = dict(before)
         for wave in list(current.values()):
@@ -426,7 +481,8 @@ class Loop:
             if after != wave:
                 current[wave.id] = changed[wave.id] = after
             told += [self._stamped(d.event) for d in decisions if isinstance(d, Tell)]
-            orders += [d for d in decisions if not isinstance(d, Tell)]
+            orders += [d for d in decisions if not isinstance(d, Tell | AskBlocker | AskJobs)]
+            questions += [d for d in decisions if isinstance(d, AskBlocker | AskJobs)]
         if changed or told:
             await self._ports.ledger.save(changed.values(), told)
             self._announce(told)
@@ -434,11 +490,19 @@ class Loop:
         for wave in current.values():
             self._log_move(before[wave.id], wave)
             self._publish_report(wave)
+        for question in questions:
+            self._ports.ask(question)
         return [order for order in orders if self._is_due(order)]
 
-    def _is_due(self, order: Mark | GiveBack) -> bool:
+    def _is_due(self, order: Errand) -> bool:
         """Once for each read of Slurm's table: the effect of the last try shows in the next."""
         key = (order.wave, order.node)
+        if isinstance(order, EndJobs):
+            now = self._ports.clock.now()
+            if now - self._ended.get(key, 0.0) < _JOBS_ENDED_AGAIN_S:
+                return False
+            self._ended[key] = now
+            return True
         if self._tried.get(key) == self.fleet.reads:
             return False
         self._tried[key] = self.fleet.reads
@@ -446,6 +510,7 @@ class Loop:
 
     def _forget_tries(self, wave_id: str) -> None:
         self._tried = {key: reads for key, reads in self._tried.items() if key[0] != wave_id}
+        self._ended = {key: at for key, at in self._ended.items() if key[0] != wave_id}
 
     def _stamped(self, event: Event) -> Event:
         # Two points of one host and one time would be one point.
@@ -461,6 +526,7 @@ class Loop:
             del self._reports[wave.id]
             self._forget_tries(wave.id)
             self._settled.pop(wave.id, None)
+            self._answers.pop(wave.id, None)
         return report
 
     def _log_move(self, before: Wave, wave: Wave) -> None:

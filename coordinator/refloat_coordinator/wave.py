@@ -16,6 +16,8 @@ from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
 from refloat_contract.words import Phase, Turn, WaveState
 from refloat_coordinator.fleet import Fleet, Node
 
+_NAMED: Final = 3
+"""So many nodes are named in a sentence; the rest is counted."""
 ENDED: Final = frozenset({WaveState.DONE, WaveState.FAILED, WaveState.ABORTED})
 
 
@@ -27,6 +29,7 @@ class PauseCause(StrEnum):
     CANARY = "canary"
     BUDGET = "budget"
     SLURM = "slurm"
+    GROUPS = "groups"
     ABORT = "abort"
 
 
@@ -37,6 +40,7 @@ class Member(BaseModel):
     ``boot_time`` and ``slurmd_start_time`` are Slurm's at the intent: when they change, the cycle has begun, whatever
     else got lost. ``away_since`` counts the deadline of a node that reboots or is silent, ``unready_since`` that of one
     that cannot be marked yet, ``back_since`` that of one which is in service again without a word from its agent.
+    ``overdue_since``: its jobs have not ended within the wave's deadline, and what the operator asked for is done.
     ``spent`` are cycles from before a retry, which say nothing any more.
     """
 
@@ -52,6 +56,7 @@ class Member(BaseModel):
     away_since: float = 0.0
     unready_since: float = 0.0
     back_since: float = 0.0
+    overdue_since: float = 0.0
     lost: bool = False
     attempt: int = 1
     spent: tuple[str, ...] = ()
@@ -67,6 +72,7 @@ class Member(BaseModel):
                 "away_since": 0.0,
                 "unready_since": 0.0,
                 "back_since": 0.0,
+                "overdue_since": 0.0,
             }
         )
 
@@ -78,8 +84,9 @@ class Member(BaseModel):
 class Wave(BaseModel):
     """A wave. ``forgiven`` held nodes, and held canaries if ``canary_waived``, no longer pause it.
 
-    ``announced`` and ``pauses_told`` say how much of it is in the record; ``soaking_since`` is when the canaries were
-    done, ``stuck_since`` since when a budget alone keeps it from going on (0: not so).
+    ``announced`` and ``pauses_told`` say how much of it is in the record, ``steered`` how often an operator has changed
+    it. ``soaking_since`` is since when the canaries are sound, ``stuck_since`` since when a budget or a silent canary
+    keeps it from going on (0: not so); ``promoted``: the canaries were sound for as long as was asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -94,8 +101,11 @@ class Wave(BaseModel):
     pauses_told: int = 0
     forgiven: int = 0
     canary_waived: bool = False
+    promoted: bool = False
     soaking_since: float = 0.0
     stuck_since: float = 0.0
+    by: str = ""
+    steered: int = 0
     started_at: float = 0.0
     announced: bool = False
     ended_at: float = 0.0
@@ -129,13 +139,13 @@ class Wave(BaseModel):
         return self.model_copy(update=changes)
 
 
-def create(wave_id: str, spec: WaveSpec, nodes: Sequence[str], now: float) -> Wave:
-    """A new wave over these nodes."""
+def create(wave_id: str, spec: WaveSpec, nodes: Sequence[str], now: float, by: str = "") -> Wave:
+    """A new wave over these nodes, which are taken in this order."""
     members = tuple(Member(node=node, since=now) for node in nodes)
-    return Wave(id=wave_id, spec=spec, started_at=now, members=members)
+    return Wave(id=wave_id, spec=spec, by=by, started_at=now, members=members)
 
 
-def paused(wave: Wave) -> Wave:
+def paused(wave: Wave, by: str = "") -> Wave:
     """The wave, paused by an operator: nothing is marked, nodes under way go on.
 
     Raises:
@@ -143,7 +153,10 @@ def paused(wave: Wave) -> Wave:
     """
     _refuse_if_over(wave)
     return wave.but(
-        state=WaveState.PAUSED, pause=PauseCause.OPERATOR, why="paused by an operator", pauses=wave.pauses + 1
+        state=WaveState.PAUSED,
+        pause=PauseCause.OPERATOR,
+        why=f"paused by {by or 'an operator'}",
+        pauses=wave.pauses + 1,
     )
 
 
@@ -195,7 +208,7 @@ def retried(wave: Wave, nodes: Collection[str], fleet: Fleet, now: float) -> Wav
     return _changed(wave, nodes, again)
 
 
-def skipped(wave: Wave, nodes: Collection[str], now: float) -> Wave:
+def skipped(wave: Wave, nodes: Collection[str], now: float, by: str = "") -> Wave:
     """The wave without these nodes; one under way is let finish, the wave no longer waits for it.
 
     Raises:
@@ -206,7 +219,8 @@ def skipped(wave: Wave, nodes: Collection[str], now: float) -> Wave:
     def leave_out(member: Member) -> Member:
         if member.turn is Turn.DONE:
             raise Refused(f"{member.node} is done in wave {wave.id} already")
-        return member.entering(Turn.SKIPPED, now, "taken out of the wave by an operator").but(left_out=True)
+        why = f"taken out of the wave by {by or 'an operator'}"
+        return member.entering(Turn.SKIPPED, now, why).but(left_out=True)
 
     return _changed(wave, nodes, leave_out)
 
@@ -220,11 +234,20 @@ def report(wave: Wave, fleet: Fleet) -> WaveReport:
         spec=wave.spec,
         state=wave.state,
         why=wave.why,
+        by=wave.by,
         started_at=wave.started_at,
         ended_at=wave.ended_at,
         counts={turn: counts[turn] for turn in Turn if counts[turn]},
         nodes=tuple(describe(m, fleet.node(m.node)) for m in shown),
     )
+
+
+def named(members: Sequence[Member]) -> str:
+    """The first of these nodes, each with why, behind a colon; nothing where there is none."""
+    if not members:
+        return ""
+    shown = ", ".join(f"{m.node} ({m.why})" for m in members[:_NAMED])
+    return f": {shown}" + (f", and {len(members) - _NAMED} more" if len(members) > _NAMED else "")
 
 
 def describe(member: Member, node: Node) -> WaveNode:
@@ -250,8 +273,8 @@ def _changed(wave: Wave, nodes: Collection[str], change: Callable[[Member], Memb
 def _cycles(node: Node, wave: str) -> list[str]:
     report = node.report
     found = [node.done[wave].cycle] if wave in node.done else []
-    if report and report.cycle:
-        found.append(report.cycle.id)
+    if report and report.cycle and report.phase is not Phase.DRAINING:
+        found.append(report.cycle.id)  # one that still waits for its jobs is taken up as it is
     if report and report.last_cycle:
         found.append(report.last_cycle.id)
     return found

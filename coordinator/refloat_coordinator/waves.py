@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a wave moves: the wave, the fleet, the limits and the time in; the wave after it and what to do out; pure.
 
-Canaries first, all of them done, then the soak, then the rest, never more out at once than every limit allows. A wave
-that is marked as such on disk is acted on afterwards, and for as long as Slurm does not show the effect.
+Canaries first, all of them done and sound for as long as they are to soak, then the rest, never more out at once than
+every limit allows, and none outside the wave's window. A node that is marked as such on disk is acted on afterwards,
+and for as long as Slurm does not show the effect.
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from refloat_contract import reasons
-from refloat_contract.messages import Event, Request
-from refloat_contract.words import EventKind, Turn, WaveState
+from refloat_contract.messages import Event, Request, WaveSpec
+from refloat_contract.words import NodeOrder, Turn, WaveState
+from refloat_coordinator import canaries, chronicle, overdue, turns, window
 from refloat_coordinator import permits as permit_rules
-from refloat_coordinator import turns
-from refloat_coordinator.budget import Amount, Limit, Room
+from refloat_coordinator import wave as wave_rules
+from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.budget import Limit, Room, parse_amount
 from refloat_coordinator.fleet import Fleet, Node
+from refloat_coordinator.groups import Groups
 from refloat_coordinator.permit import Permits
 from refloat_coordinator.turns import Ours, Ready, Skip, Wait
 from refloat_coordinator.wave import Member, PauseCause, Wave
+from refloat_slurm import states
+from refloat_slurm.gateway import JobEnd
 
-COORDINATOR: Final = "coordinator"
-"""The host that events about a whole wave are recorded under."""
+JOBS_FRESH_S: Final = 60.0
+"""So long what Slurm said of all jobs is good enough to take the nodes that are free soonest."""
 
-_NAMED: Final = 3
 _UNJUDGED: Final = frozenset({Turn.WAITING, Turn.DONE})  # by `turns.judged`: most of a large wave, most of the time
 
 
@@ -33,7 +37,11 @@ Settled: TypeAlias = dict[str, tuple[Member, Node]]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a wave is decided by; ``reserved`` are the nodes that other waves have marked, each with why.
+    """What a wave is decided by.
+
+    ``reserved`` are the nodes that other waves have marked, each with why. ``free_at`` is when the last job of a node
+    ends by its time limit, as Slurm said at ``jobs_at`` (0: it was not asked). ``answer`` is what the wave's blocker
+    said last.
 
     ``settled`` only saves time: the waiting members that a look changed nothing of, each with the node that was looked
     at. While both are the same objects, nothing new can follow. Looks add to it.
@@ -44,6 +52,10 @@ class World:
     limits: tuple[Limit, ...] = ()
     reserved: Mapping[str, str] = field(default_factory=dict)
     settled: Settled = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
+    free_at: Mapping[str, float] = field(default_factory=dict)
+    jobs_at: float = 0.0
+    answer: BlockerAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +78,34 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class EndJobs:
+    """End the jobs of the node, if a fresh read still shows exactly this reason: ``by`` said so for this wave."""
+
+    wave: str
+    node: str
+    reason: str
+    how: JobEnd
+    by: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskJobs:
+    """Ask Slurm for all jobs, and when they end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Put this event into the record."""
 
     event: Event
 
 
-Decision: TypeAlias = Mark | GiveBack | Tell
+Errand: TypeAlias = Mark | GiveBack | EndJobs
+"""What is to be done to Slurm."""
+Question: TypeAlias = AskBlocker | AskJobs
+"""What has to be asked before a wave can go on; the answer comes in with the world."""
+Decision: TypeAlias = Errand | Question | Tell
 
 
 def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, ...]]:
@@ -83,16 +116,32 @@ def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, 
     wave = _judged(wave, world.fleet, now)
     wave = _giving_up(wave, world, now) if wave.is_aborting else _sorted_out(wave, world, now)
     wave = _finished(wave, now) or _on_or_paused(wave, world)
+    questions: tuple[Question, ...] = ()
     if wave.state is WaveState.RUNNING:
-        wave = _advanced(wave, world, now)
-    tells = _tells(before, wave, now)
+        wave, questions = _advanced(wave, world, now)
+    tells = tuple(Tell(event) for event in chronicle.of(before, wave, now))
     wave = wave.but(announced=True, pauses_told=wave.pauses) if tells else wave
-    return wave, (*tells, *_actions(wave, world))
+    return wave, (*tells, *_actions(wave, world, now), *questions)
 
 
-def limit_of(wave: Wave) -> Limit:
-    """The limit that a wave sets to itself."""
-    return Limit(f"wave {wave.id}", Amount(wave.spec.max_unavailable), wave.nodes)
+def limits_of(wave: Wave, groups: Groups) -> tuple[Limit, ...]:
+    """The limits that a wave sets to itself; a kind of group that is not known any more sets none."""
+    own = Limit(f"wave {wave.id}", parse_amount(wave.spec.max_unavailable), wave.nodes)
+    return (own, *_group_limits(wave, groups))
+
+
+def _group_limits(wave: Wave, groups: Groups) -> tuple[Limit, ...]:
+    given = [(kind, parse_amount(amount)) for kind, amount in wave.spec.per_group.items() if kind in groups.kinds]
+    return tuple(
+        Limit(f"wave {wave.id}, {limit.name}", limit.amount, limit.nodes)
+        for kind, amount in given
+        for limit in groups.limits(kind, amount)
+    )
+
+
+def windows_of(wave: Wave) -> tuple[window.Window, ...]:
+    """When the wave may take nodes out; empty: always."""
+    return window.parse(wave.spec.window) if wave.spec.window else ()
 
 
 def reserved(waves: Iterable[Wave], but: str) -> dict[str, str]:
@@ -108,8 +157,12 @@ def reserved(waves: Iterable[Wave], but: str) -> dict[str, str]:
 def objection(waves: Iterable[Wave], request: Request) -> str:
     """Why a wave would not have this request granted: its drain is about to be given back. Empty when none minds."""
     for wave in waves:
-        if wave.is_aborting and request.wave == wave.id:
+        if request.wave != wave.id:
+            continue
+        if wave.is_aborting:
             return f"wave {wave.id} is being aborted"
+        if any(m.node == request.node and overdue.is_given_back(m, wave) for m in wave.members):
+            return f"wave {wave.id} gives the node back: {overdue.sentence(wave)}"
     return ""
 
 
@@ -118,13 +171,17 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
     word = fleet.dialect.word_for_recipe(wave.spec.recipe)
     if word is None:
         raise ValueError(f"no word names recipe {wave.spec.recipe!r}")
-    return reasons.write_trigger(word, image=wave.spec.image, wave=wave.id)
+    return reasons.write_trigger(word, image=wave.spec.image, wave=wave.id, because=wave.spec.reason)
 
 
 def _judged(wave: Wave, fleet: Fleet, now: float) -> Wave:
-    members = tuple(m if m.turn in _UNJUDGED else turns.judged(m, wave, fleet, now) for m in wave.members)
+    members = tuple(m if m.turn in _UNJUDGED else _looked_at(m, wave, fleet, now) for m in wave.members)
     held = sum(1 for m in members if m.turn is Turn.HELD)
     return _with_members(wave, members).but(forgiven=min(wave.forgiven, held))
+
+
+def _looked_at(member: Member, wave: Wave, fleet: Fleet, now: float) -> Member:
+    return overdue.judged(turns.judged(member, wave, fleet, now), wave, fleet, now)
 
 
 def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
@@ -189,7 +246,7 @@ def _finished(wave: Wave, now: float) -> Wave | None:
     state = WaveState.ABORTED if wave.is_aborting else WaveState.FAILED if held else WaveState.DONE
     counts = [(len(wave.with_turn(turn)), turn) for turn in (Turn.DONE, Turn.HELD, Turn.SKIPPED)]
     why = ", ".join(f"{count} {turn}" for count, turn in counts if count)
-    return wave.but(state=state, pause=None, ended_at=now, why=why + _named(held))
+    return wave.but(state=state, pause=None, ended_at=now, why=why + wave_rules.named(held))
 
 
 def _on_or_paused(wave: Wave, world: World) -> Wave:
@@ -198,27 +255,98 @@ def _on_or_paused(wave: Wave, world: World) -> Wave:
         return wave.but(state=WaveState.RUNNING, pause=None, why="") if by_itself else wave
     if not world.fleet.slurm_ok:
         return _pause(wave, PauseCause.SLURM, f"Slurm does not answer: {world.fleet.slurm_why}")
+    missing = sorted(wave.spec.per_group.keys() - world.groups.kinds.keys())
+    if missing:
+        return _pause(wave, PauseCause.GROUPS, f"no kind of group is called {missing[0]!r} any more")
     held = wave.with_turn(Turn.HELD)
     if len(held) - wave.forgiven > wave.spec.max_failures:
-        return _pause(wave, PauseCause.FAILURES, f"{len(held)} held, {wave.spec.max_failures} allowed{_named(held)}")
-    bad = [m for m in _canaries(wave) if m.turn is Turn.HELD]
+        return _pause(
+            wave, PauseCause.FAILURES, f"{len(held)} held, {wave.spec.max_failures} allowed{wave_rules.named(held)}"
+        )
+    bad = [m for m in canaries.of(wave) if m.turn is Turn.HELD]
     if bad and not wave.canary_waived:
-        return _pause(wave, PauseCause.CANARY, f"a canary is held{_named(bad)}")
+        return _pause(wave, PauseCause.CANARY, f"a canary is held{wave_rules.named(bad)}")
     return wave
 
 
-def _advanced(wave: Wave, world: World, now: float) -> Wave:
+def _advanced(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Question, ...]]:
     """Mark as many of the waiting nodes as every limit allows, canaries first."""
-    canaries = _canaries(wave)
-    window = wave.with_turn(Turn.WAITING)
-    if any(m.turn not in {Turn.DONE, Turn.HELD} for m in canaries):
-        window = tuple(m for m in canaries if m.turn is Turn.WAITING)
-        wave = wave.but(soaking_since=0.0)
-    elif canaries:
-        wave = wave if wave.soaking_since else wave.but(soaking_since=now)
-        if now - wave.soaking_since < wave.spec.soak_s:
-            return wave.but(why=f"soaking for {wave.spec.soak_s:g} s since the canaries are done", stuck_since=0.0)
-    return _marked(_waited_for(wave, window, now), window, world, now)
+    windows = windows_of(wave)
+    if not window.is_open(windows, now):
+        wave = _promoted(_unmarked(wave, world, now), world, now)
+        if wave.state is WaveState.RUNNING and wave.has(Turn.WAITING):
+            wave = wave.but(why=window.opening(windows, now), stuck_since=0.0)
+        return wave, ()
+    wave = _promoted(wave, world, now)
+    due = wave.with_turn(Turn.WAITING)
+    if not wave.promoted:
+        due = tuple(m for m in canaries.of(wave) if m.turn is Turn.WAITING)
+        if not due or wave.state is not WaveState.RUNNING:
+            return wave, ()
+    return _marked(_waited_for(wave, due, now), _in_order(wave, due, world), world, now)
+
+
+def _unmarked(wave: Wave, world: World, now: float) -> Wave:
+    """Nodes whose mark has not shown in Slurm when the window closed wait for the next."""
+
+    def wait(member: Member) -> Member:
+        fleet = world.fleet
+        gone = fleet.slurm_ok and fleet.read_at > member.since
+        if gone and turns.needs_mark(member, wave, fleet.node(member.node), fleet.dialect):
+            return member.entering(Turn.WAITING, now)
+        return member
+
+    return _with_members(wave, tuple(wait(m) for m in wave.members))
+
+
+def _promoted(wave: Wave, world: World, now: float) -> Wave:
+    """The wave past its canaries, once all of them are done and have been sound for as long as they are to soak."""
+    chosen = canaries.of(wave)
+    if wave.promoted or not chosen:
+        return wave if wave.promoted else wave.but(promoted=True)
+    if any(m.turn not in {Turn.DONE, Turn.HELD} for m in chosen):
+        return wave.but(soaking_since=0.0, why="")
+    doubts = () if wave.canary_waived else canaries.doubts(wave, world.fleet)
+    if doubts and doubts[0].is_certain:
+        return _pause(wave, PauseCause.CANARY, f"canary {doubts[0].node} is not sound: {doubts[0].why}")
+    if doubts:
+        return _doubted(wave, doubts[0], now)
+    since = wave.soaking_since or now
+    if now - since < wave.spec.soak_s:
+        why = f"soaking for {wave.spec.soak_s:g} s since the canaries are sound"
+        return wave.but(soaking_since=since, why=why, stuck_since=0.0)
+    return wave.but(soaking_since=since, promoted=True, why="", stuck_since=0.0)
+
+
+def _doubted(wave: Wave, doubt: canaries.Doubt, now: float) -> Wave:
+    """The soak begins anew; a canary that says nothing for as long as a node may be away pauses the wave."""
+    since = wave.stuck_since or now
+    why = f"waits for canary {doubt.node}: {doubt.why}"
+    if now - since > wave.spec.node_deadline_s:
+        return _pause(wave, PauseCause.CANARY, why)
+    return wave.but(soaking_since=0.0, stuck_since=since, why=why)
+
+
+def _in_order(wave: Wave, due: Sequence[Member], world: World) -> tuple[Member, ...]:
+    """The nodes in the order in which they are to be taken now; those alike as the hostlist has them."""
+    if wave.spec.order is NodeOrder.NAME:
+        return tuple(due)
+    members = {m.node: m for m in due}
+    return tuple(members[node] for node in in_order(wave.spec, tuple(members), world))
+
+
+def in_order(spec: WaveSpec, nodes: Sequence[str], world: World) -> tuple[str, ...]:
+    """The nodes of a wave that is about to begin, in the order in which it would take them now: canaries come first."""
+    if spec.order is NodeOrder.NAME:
+        return tuple(nodes)
+    free_at = world.free_at if spec.order is NodeOrder.SOONEST_FREE else {}
+    return tuple(sorted(nodes, key=lambda node: _busy_until(world.fleet, node, free_at)))
+
+
+def _busy_until(fleet: Fleet, node: str, free_at: Mapping[str, float]) -> float:
+    view = fleet.node(node).slurm
+    is_busy = view is not None and states.is_busy(frozenset(view.flags))
+    return (free_at.get(node) or float("inf")) if is_busy else 0.0
 
 
 def _waited_for(wave: Wave, window: Sequence[Member], now: float) -> Wave:
@@ -239,29 +367,61 @@ def _waited_for(wave: Wave, window: Sequence[Member], now: float) -> Wave:
     return _with_members(wave, tuple(waited(m) for m in wave.members))
 
 
-def _marked(wave: Wave, window: Sequence[Member], world: World, now: float) -> Wave:
-    own, site = _rooms(wave, world)
-    chosen: set[str] = set()
+def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tuple[Wave, tuple[Question, ...]]:
+    if due and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
+        return wave.but(why="asks Slurm when jobs end"), (AskJobs(),)
+    chosen, refusal = _chosen(wave, due, world)
+    questions = _questions(wave, chosen, world, now)
+    blocked = ""
+    if wave.spec.blocker and chosen:
+        chosen, blocked = _unblocked(chosen, world.answer, now)
+    names = set(chosen)
+    members = tuple(_intent(m, world.fleet, now) if m.node in names else m for m in wave.members)
+    wave = _with_members(wave, members)
+    if blocked:
+        return wave.but(why=blocked, stuck_since=0.0), questions
+    return _stuck_or_not(wave, refusal, due, now), questions
+
+
+def _chosen(wave: Wave, due: Sequence[Member], world: World) -> tuple[tuple[str, ...], str]:
+    """The nodes that every limit lets go out now, and why the first of the others may not."""
+    own, others = _rooms(wave, world)
+    chosen: list[str] = []
     refusal = ""
-    for member in (m for m in window if not m.why):
+    for member in (m for m in due if not m.why):
         if own.blocking(member.node):
             refusal = refusal or own.refusal(member.node)
             break
-        if site.blocking(member.node):
-            refusal = refusal or site.refusal(member.node)
+        if others.blocking(member.node):
+            refusal = refusal or others.refusal(member.node)
             continue
-        chosen.add(member.node)
+        chosen.append(member.node)
         own.take(member.node, "marked")
-        site.take(member.node, "marked")
-    members = tuple(_intent(m, world.fleet, now) if m.node in chosen else m for m in wave.members)
-    return _stuck_or_not(_with_members(wave, members), refusal, window, now)
+        others.take(member.node, "marked")
+    return tuple(chosen), refusal
+
+
+def _questions(wave: Wave, chosen: Sequence[str], world: World, now: float) -> tuple[Question, ...]:
+    """What the blocker is to be asked, where its last answer says nothing of these nodes."""
+    if not wave.spec.blocker or not chosen or (world.answer and not world.answer.is_stale(chosen, now)):
+        return ()
+    return (AskBlocker(wave.id, wave.spec.blocker, tuple(chosen), wave.spec.recipe, wave.spec.image),)
+
+
+def _unblocked(chosen: tuple[str, ...], answer: BlockerAnswer | None, now: float) -> tuple[tuple[str, ...], str]:
+    """Those of the nodes that the blocker has let go, and what it says where it has not."""
+    if answer is None or answer.is_stale(chosen, now):
+        return (), f"asks its blocker about {len(chosen)} nodes" if answer is None or not answer.why else answer.why
+    return (tuple(n for n in chosen if n in answer.nodes), "") if answer.is_free else ((), answer.why)
 
 
 def _rooms(wave: Wave, world: World) -> tuple[Room, Room]:
+    """What the wave's own limit leaves, which is about all of its nodes, and what the others do."""
     marked = {m.node: "marked" for m in wave.with_turn(Turn.MARKED)}
     out = {**world.reserved, **marked, **permit_rules.out(world.fleet, world.permits)}
+    own, *groups = limits_of(wave, world.groups)
     serving = world.fleet.serving
-    return Room([limit_of(wave)], out, serving), Room(world.limits, out, serving)
+    return Room([own], out, serving), Room((*world.limits, *groups), out, serving)
 
 
 def _intent(member: Member, fleet: Fleet, now: float) -> Member:
@@ -282,84 +442,31 @@ def _stuck_or_not(wave: Wave, refusal: str, window: Sequence[Member], now: float
     return wave.but(why=refusal, stuck_since=since)
 
 
-def _canaries(wave: Wave) -> tuple[Member, ...]:
-    return tuple(itertools.islice((m for m in wave.members if m.turn is not Turn.SKIPPED), wave.spec.canary))
-
-
 def _pause(wave: Wave, cause: PauseCause, why: str) -> Wave:
     return wave.but(state=WaveState.PAUSED, pause=cause, why=why, pauses=wave.pauses + 1, stuck_since=0.0)
 
 
-def _actions(wave: Wave, world: World) -> tuple[Decision, ...]:
+def _actions(wave: Wave, world: World, now: float) -> tuple[Errand, ...]:
     reason = trigger(wave, world.fleet)
+    dialect = world.fleet.dialect
     marked = [(m, world.fleet.node(m.node)) for m in wave.with_turn(Turn.MARKED)]
-    if wave.state is WaveState.RUNNING:
-        return tuple(
-            Mark(wave.id, m.node, reason, m.spent if m.attempt > 1 else ())
-            for m, node in marked
-            if turns.needs_mark(m, wave, node, world.fleet.dialect)
-        )
-    if wave.is_aborting:
-        return tuple(
-            GiveBack(wave.id, m.node, reason)
-            for m, node in marked
-            if turns.is_marked_for(node.slurm, wave.id, world.fleet.dialect) and _is_returnable(m, wave, world)
-        )
-    return ()
-
-
-def _tells(before: Wave, wave: Wave, now: float) -> tuple[Tell, ...]:
-    """What the record has to learn. Ids are made from the wave alone, so that telling twice is once."""
-    spec = wave.spec
-    told: list[Tell] = []
-    if not wave.announced:
-        what = f"{len(wave.members)} nodes, recipe {spec.recipe}{f', image {spec.image}' if spec.image else ''}"
-        told.append(_tell(wave, EventKind.WAVE_STARTED, "started", what, now))
-    were_lost = {m.node for m in before.members if m.lost}
-    told += [_lost(wave, m, now) for m in wave.members if m.lost and m.node not in were_lost]
-    if wave.pauses > wave.pauses_told and wave.state is WaveState.PAUSED:
-        told.append(_tell(wave, EventKind.WAVE_PAUSED, f"paused-{wave.pauses}", wave.why, now))
-    if wave.is_ended:
-        told.append(_tell(wave, EventKind.WAVE_ENDED, "ended", f"{wave.state}: {wave.why}", now))
-    return tuple(told)
-
-
-def _tell(wave: Wave, kind: EventKind, part: str, message: str, now: float) -> Tell:
-    return Tell(
-        Event(
-            id=f"{wave.id}-{part}",
-            node=COORDINATOR,
-            at_ns=int(now * 1e9),
-            kind=kind,
-            title=f"Wave {part.split('-', maxsplit=1)[0]}",
-            message=f"{wave.id}: {message}",
-            recipe=wave.spec.recipe,
-            wave=wave.id,
-            duration_s=now - wave.started_at if wave.is_ended else None,
-        )
-    )
-
-
-def _lost(wave: Wave, member: Member, now: float) -> Tell:
-    return Tell(
-        Event(
-            id=f"{wave.id}-lost-{member.node}-{member.attempt}",
-            node=member.node,
-            at_ns=int(now * 1e9),
-            kind=EventKind.NODE_LOST,
-            title="Node lost",
-            message=f"{wave.id}: {member.why}",
-            recipe=wave.spec.recipe,
-            wave=wave.id,
-        )
-    )
-
-
-def _named(members: Sequence[Member]) -> str:
-    if not members:
-        return ""
-    shown = ", ".join(f"{m.node} ({m.why})" for m in members[:_NAMED])
-    return f": {shown}" + (f", and {len(members) - _NAMED} more" if len(members) > _NAMED else "")
+    errands: list[Errand] = [
+        GiveBack(wave.id, m.node, reason)
+        for m, node in marked
+        if (wave.is_aborting or overdue.is_given_back(m, wave))
+        and turns.is_marked_for(node.slurm, wave.id, dialect)
+        and _is_returnable(m, wave, world)
+    ]
+    if wave.state is not WaveState.RUNNING or not window.is_open(windows_of(wave), now):
+        return tuple(errands)
+    errands += [
+        Mark(wave.id, m.node, reason, m.spent if m.attempt > 1 else ())
+        for m, node in marked
+        if turns.needs_mark(m, wave, node, dialect)
+    ]
+    ends = [(m, overdue.end_of_jobs(m, wave, node, dialect)) for m, node in marked if m.overdue_since]
+    errands += [EndJobs(wave.id, m.node, reason, how, wave.by, m.attempt) for m, how in ends if how is not None]
+    return tuple(errands)
 
 
 def _with_members(wave: Wave, members: tuple[Member, ...]) -> Wave:

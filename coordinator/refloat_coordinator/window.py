@@ -94,6 +94,15 @@ def is_open(windows: Iterable[Window], now: float) -> bool:
     return open_span(windows, now)[0] <= now
 
 
+def opening(windows: Iterable[Window], now: float) -> str:
+    """When nodes may be taken out next, in words, on the clocks of the window that opens."""
+    chosen = tuple(windows)
+    opens_at = open_span(chosen, now)[0]
+    zone = next((w.zone for w in chosen if any(span[0] == opens_at for span in w.spans(now))), None)
+    shown = datetime.fromtimestamp(opens_at, zone).strftime("%a %d %b %H:%M")
+    return f"outside its window: it opens {shown}" + (f" {zone.key}" if zone else "")
+
+
 def _parsed(text: str) -> Window:
     match = _TEXT.fullmatch(text)
     if match is None:

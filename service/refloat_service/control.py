@@ -26,7 +26,8 @@ from pydantic_core import to_json
 
 from refloat_contract import errors
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
-from refloat_service import peers
+from refloat_service import callers, peers
+from refloat_service.callers import Caller
 from refloat_service.peers import Peer
 
 log = structlog.get_logger(__name__)
@@ -166,8 +167,11 @@ class ControlServer:
         try:
             command, arguments = await _request(reader)
             handler = self._handler(command)
+            peer = peers.peer_of(writer.get_extra_info("socket"))
+            may_act = peers.may_act(peer, os.geteuid(), self._group_id)
             if command in self._acting:
-                self._admit(command, peers.peer_of(writer.get_extra_info("socket")))
+                self._admit(command, peer, may_act=may_act)
+            callers.CALLER.set(Caller(peer, may_act))  # each connection has a task, and so a context, of its own
             answer = handler(arguments)
             if isinstance(answer, AsyncIterator):
                 await _until_closed(reader, _send_all(writer, answer))
@@ -182,13 +186,13 @@ class ControlServer:
             said = f"{command} failed inside the daemon ({type(error).__name__}); its log has the traceback"
             await _send(writer, {"error": {"kind": "internal", "message": said}})
 
-    def _admit(self, command: str, peer: Peer) -> None:
+    def _admit(self, command: str, peer: Peer, *, may_act: bool) -> None:
         """Let them give this command, and note who they are.
 
         Raises:
             Refused: they may only read.
         """
-        if not peers.may_act(peer, os.geteuid(), self._group_id):
+        if not may_act:
             log.warning("control_refused", command=command, uid=peer.uid, pid=peer.pid)
             group = f" or as a member of the group {self._group}" if self._group else ""
             raise Refused(f"uid {peer.uid} may read here, but not ask for {command}: run this as root{group}")

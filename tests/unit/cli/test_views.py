@@ -10,7 +10,7 @@ from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
 from refloat_contract.words import Phase, Turn, WaveState
 
 NOW = 1_000_000_000.0
-SPEC = WaveSpec(nodes="n[1-12]", image="compute-2", max_unavailable=4, canary=1, soak_s=300, note="kernel update")
+SPEC = WaveSpec(nodes="n[1-12]", image="compute-2", max_unavailable=4, canary=1, soak_s=300, reason="kernel update")
 
 
 def a_view(state: WaveState = WaveState.RUNNING, why: str = "", notice: str = "") -> WaveView:

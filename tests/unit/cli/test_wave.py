@@ -91,28 +91,116 @@ def test_start_sends_only_what_was_given(refloat: Refloat, daemon: Daemon) -> No
     assert ended.out == "wave w1 started; see it with: refloat wave watch w1\n"
 
 
-def test_every_option_of_a_wave_is_a_field_of_its_spec(refloat: Refloat, daemon: Daemon) -> None:
-    plan = {"spec": SPEC, "reason": "reboot wave=plan", "canary": "n1", "first": "n1", "nodes": BEGUN["nodes"]}
-    answers = Answers(wave_plan=plan)
-    options = {
-        "--recipe": "reconfigure",
-        "--image": "i2",
-        "--max-unavailable": "3",
-        "--canary": "1",
-        "--soak": "5",
-        "--max-failures": "2",
-        "--node-deadline": "60",
-        "--note": "x",
-    }
+PLAN: dict[str, Any] = {
+    "spec": SPEC,
+    "reason": "reboot wave=plan",
+    "canary": "n1",
+    "first": "n1",
+    "why": "",
+    "conflict": "",
+    "blocker": "",
+    "blocks": [{"turn": "skipped", "why": "drained: bad DIMM", "nodes": "n2", "count": 1}],
+    "batches": [
+        {"nodes": "n1", "count": 1, "begins_s": 0, "ends_s": 600, "canary": True},
+        {"nodes": "n[2-3]", "count": 2, "begins_s": 1500, "ends_s": 100_000, "canary": False},
+    ],
+    "estimate": {"duration_s": 100_000, "lost_node_hours": 1.5, "overdue": "", "left": "", "stuck": ""},
+    "notes": ["a node is taken to be out for 10m00s"],
+    "nodes": BEGUN["nodes"],
+}
+OPTIONS = {
+    "--recipe": "reconfigure",
+    "--image": "i2",
+    "--reason": "kernel update",
+    "--max-unavailable": "3%",
+    "--per-group": "rack=1",
+    "--canary": "1",
+    "--soak": "5",
+    "--max-failures": "2",
+    "--order": "soonest-free",
+    "--window": "Sat 00:00-24:00 UTC",
+    "--deadline": "4h",
+    "--on-deadline": "requeue",
+    "--blocker": "/usr/local/sbin/may-i --now",
+    "--node-deadline": "60",
+}
 
-    ended = refloat(
-        "wave", "plan", "n1", "--socket", daemon(answers.handlers).path, *(w for pair in options.items() for w in pair)
-    )
+
+def test_every_option_of_a_wave_is_a_field_of_its_spec(refloat: Refloat, daemon: Daemon) -> None:
+    answers = Answers(wave_plan=PLAN)
+    socket = daemon(answers.handlers).path
+    ended = refloat("wave", "plan", "n1", "--socket", socket, *(w for pair in OPTIONS.items() for w in pair))
 
     assert ended.status == 0
-    assert "with the reason  reboot wave=plan" in ended.out
     assert answers.asked[0][1]["spec"].keys() == WaveSpec.model_fields.keys()
-    assert WaveSpec.model_validate(answers.asked[0][1]["spec"]).soak_s == 5
+    spec = WaveSpec.model_validate(answers.asked[0][1]["spec"])
+    assert (spec.soak_s, spec.max_unavailable, spec.per_group) == (5, "3%", {"rack": 1})
+
+
+def test_a_plan_shows_the_batches_what_stands_in_the_way_and_what_it_costs(refloat: Refloat, daemon: Daemon) -> None:
+    ended = refloat("wave", "plan", "n1", "--socket", daemon(Answers(wave_plan=PLAN).handlers).path)
+
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert ["with", "the", "reason", "reboot", "wave=plan"] in lines
+    assert any(line[:3] == ["1", "(canary)", "1"] and line[-1] == "n1" for line in lines)
+    assert any(line[:2] == ["2", "2"] and line[-1] == "n[2-3]" for line in lines)
+    assert ["1", "skipped", "n2:", "drained:", "bad", "DIMM"] in lines
+    assert "About 1d03h, until " in ended.out
+    assert "1.5 node-hours of service lost" in ended.out
+    assert "a node is taken to be out for 10m00s" in ended.out
+
+
+def test_a_plan_of_nodes_that_another_wave_has_is_1(refloat: Refloat, daemon: Daemon) -> None:
+    answers = Answers(wave_plan=PLAN | {"conflict": "wave w0 is about n1 already"})
+    ended = refloat("wave", "start", "n1", "--dry-run", "--socket", daemon(answers.handlers).path)
+
+    assert (ended.status, [command for command, _ in answers.asked]) == (1, ["wave_plan"])
+    assert "wave w0 is about n1 already" in ended.out
+
+
+def test_a_file_says_the_same_as_options_do_and_options_override_it(
+    refloat: Refloat, daemon: Daemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "wave.toml"
+    file.write_text(
+        'nodes = "n[1-4]"\nrecipe = "reconfigure"\nimage = "i2"\nreason = "kernel update"\nmax-unavailable = "3%"\n'
+        'canary = 1\nsoak = "5s"\nmax-failures = 2\norder = "soonest-free"\nwindow = ["Sat 00:00-24:00 UTC"]\n'
+        'deadline = "4h"\non-deadline = "requeue"\nblocker = "/usr/local/sbin/may-i --now"\nnode_deadline = 60\n'
+        "[per-group]\nrack = 1\n"
+    )
+    answers = Answers(wave_plan=PLAN)
+    socket = daemon(answers.handlers).path
+    refloat("wave", "plan", "n[1-4]", "--socket", socket, *(w for pair in OPTIONS.items() for w in pair))
+    refloat("wave", "plan", "--spec", str(file), "--socket", socket)
+    refloat("wave", "plan", "n9", "--spec", str(file), "--canary", "2", "--socket", socket)
+    by_options, by_file, both = (WaveSpec.model_validate(asked["spec"]) for _, asked in answers.asked)
+
+    assert by_file == by_options
+    assert both == by_file.model_copy(update={"nodes": "n9", "canary": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('nodes = "n1"\ncanaries = 1\n', "a wave has no 'canaries'; did you mean 'canary'?"),
+        ("canary = 1\n", "say which nodes"),
+        ("nodes = n1\n", "is no TOML"),
+        ('nodes = "n1"\nsoak = "long"\n', "'long' is no duration"),
+    ],
+)
+def test_a_file_that_is_wrong_is_2_and_says_what(refloat: Refloat, tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "wave.toml"
+    file.write_text(text)
+    ended = refloat("wave", "start", "--spec", str(file))
+
+    assert ended.status == 2
+    assert says in ended.err
+
+
+def test_a_group_without_a_number_is_2(refloat: Refloat) -> None:
+    ended = refloat("wave", "plan", "n1", "--per-group", "rack")
+
+    assert (ended.status, "is not a kind of group and a number: rack=1" in ended.err) == (2, True)
 
 
 def test_a_soak_that_is_no_duration_is_2_and_nothing_is_asked(refloat: Refloat) -> None:

@@ -5,8 +5,8 @@ Every boundary at which the coordinator could be killed calls `Cluster.boundary`
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,18 +29,21 @@ from refloat_contract.messages import (
 from refloat_contract.reasons import Dialect, Trigger, parse
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.topics import parse as parse_topic
-from refloat_contract.words import EventKind, OrderKind, Outcome, Phase, RequestKind
+from refloat_contract.words import EventKind, OrderKind, Outcome, Phase, RequestKind, Verdict
+from refloat_coordinator.blocker import AskBlocker, BlockerAnswer, judge
 from refloat_coordinator.breaker import Incident
 from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.feed import Feed
-from refloat_coordinator.hands import Hands
+from refloat_coordinator.hands import EndedJob, Hands, told
 from refloat_coordinator.ledger import Ledger, open_ledger
 from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.permit import Permit
+from refloat_coordinator.questions import free_at
 from refloat_coordinator.wave import Wave
+from refloat_coordinator.waves import AskJobs, EndJobs, Question
 from refloat_service.mqtt import Publication
-from refloat_slurm.gateway import Change, Job, NodeView, Registration
+from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
 
 TOPICS = Topics("test")
 
@@ -90,10 +93,14 @@ class Cluster:
     kills: frozenset[int] = frozenset()
     boundaries: int = 0
     slurm_down: bool = False
+    running: dict[str, Job] = field(default_factory=dict)
+    stubborn: set[str] = field(default_factory=set)
+    ended: list[tuple[str, JobEnd]] = field(default_factory=list)
     queue: deque[Kept] = field(default_factory=deque)
     retained: dict[str, bytes] = field(default_factory=dict)
     max_out: int = 0
     violations: list[str] = field(default_factory=list)
+    blocker: Callable[[AskBlocker, float], BlockerAnswer] = lambda asked, at: judge(asked, 0, "", at)
     _at: float = 0.0
 
     def boundary(self) -> None:
@@ -112,19 +119,45 @@ class Cluster:
             raise Transient("connect failure")
         if name not in self.agents:
             raise UnknownNode(name)
-        view = self.agents[name].view
+        view = self.view(name)
         return NodeView(view.name, view.flags, view.reason)
 
     async def node_in_full(self, name: str) -> NodeView:
-        return self.agents[name].view
+        return self.view(name)
 
     async def nodes(self) -> Mapping[str, NodeView]:
         if self.slurm_down:
             raise Transient("connect failure")
-        return {name: agent.view for name, agent in self.agents.items()}
+        return {name: self.view(name) for name in self.agents}
+
+    def is_busy(self, agent: Agent) -> bool:
+        return "ALLOCATED" in self.view(agent.name).flags
+
+    def view(self, name: str) -> NodeView:
+        view = self.agents[name].view
+        busy = {"ALLOCATED"} if any(job.nodes == name for job in self.running.values()) else {"IDLE"}
+        return replace(view, flags=(view.flags - {"IDLE"}) | busy) if "IDLE" in view.flags else view
 
     async def jobs(self, name: str) -> tuple[Job, ...]:
-        raise Refused("the coordinator does not ask for jobs")
+        return tuple(job for job in self.running.values() if job.nodes == name)
+
+    async def all_jobs(self) -> tuple[Job, ...]:
+        return tuple(self.running.values())
+
+    async def partitions(self) -> Mapping[str, str]:
+        return {"batch": ",".join(self.agents)}
+
+    async def end_job(self, job: str, how: JobEnd) -> None:
+        self.boundary()
+        if job in self.stubborn:
+            raise Refused("Only batch jobs are accepted or processed")
+        self.ended.append((job, how))
+        del self.running[job]
+        self.boundary()
+
+    def run_job(self, job: str, node: str, ends_at: float = 0.0) -> None:
+        """Have a job run on a node until somebody ends it."""
+        self.running[job] = Job(job, "alice", "RUNNING", int(ends_at), node)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         self.boundary()
@@ -177,12 +210,12 @@ class Cluster:
                 self._enter(agent, Phase.DRAINING)
             case Phase.DRAINING if "DRAIN" not in agent.flags:
                 self._end(agent, Outcome.CANCELLED)
-            case Phase.DRAINING if agent.granted and agent.cycle:
+            case Phase.DRAINING if agent.granted and agent.cycle and not self.is_busy(agent):
                 agent.flags = frozenset({"DOWN", "DRAIN"})
                 agent.reason = f"rebooting refloat={agent.cycle.id} wave={agent.cycle.wave}"
                 self._enter(agent, Phase.REBOOTING)
-            case Phase.DRAINING if agent.patience:
-                agent.patience -= 1
+            case Phase.DRAINING if agent.patience or self.is_busy(agent):
+                agent.patience = max(0, agent.patience - 1)
             case Phase.DRAINING if agent.cycle:
                 agent.patience = 3
                 request = Request(
@@ -245,6 +278,7 @@ class Cluster:
             why=why,
             cycle=agent.cycle,
             last_cycle=agent.last,
+            verdict=Verdict.HEALTHY,
         )
         message = NodeStatus(node=agent.name, online=True, report=report)
         self.retained[TOPICS.node(agent.name, Kind.STATUS)] = encode(message)
@@ -284,10 +318,14 @@ class Run:
         self.recorded = 0
         self._delivered: set[Kept] = set()
         self.inbox = Inbox(cluster.clock, lambda: None)
-        ports = Ports(ledger, cluster.clock, self.posted.append, self._count)
+        self.asked: list[Question] = []
+        ports = Ports(ledger, cluster.clock, self.posted.append, self._count, ask=self.asked.append)
         self.loop = Loop(ports, self.inbox, TOPICS, epoch=epoch, limits=limits, dialect=Dialect())
         self.feed = Feed(cluster, cluster.publish, TOPICS, cluster.clock, epoch=epoch, period_s=5)
-        self.hands = Hands(cluster, Dialect())
+        self.hands = Hands(cluster, Dialect(), on_ended=self._jobs_ended)
+
+    async def _jobs_ended(self, order: EndJobs, jobs: Sequence[EndedJob]) -> None:
+        await self.loop.note(told(order, jobs, int(self.cluster.clock.now() * 1e9)))
 
     def _count(self) -> None:
         self.recorded += 1
@@ -317,6 +355,12 @@ class Run:
         for order in await self.loop.step():
             if self.loop.wants(order):
                 await self.hands.perform(order)
+        while self.asked:
+            question = self.asked.pop(0)
+            if isinstance(question, AskJobs):
+                self.loop.hear_jobs(free_at(await self.cluster.all_jobs()), self.cluster.clock.now())
+            else:
+                self.loop.hear_blocker(question.wave, self.cluster.blocker(question, self.cluster.clock.now()))
         while self.posted:
             await self.cluster.publish(self.posted.pop(0))
 

@@ -211,7 +211,10 @@ async def test_a_second_coordinator_on_the_same_socket_is_told_so(site: Site, tm
             await Coordinator(other, gateway=SimulatedGateway(site.slurm), notifier=Notes()).run()
 
 
-PURE = ("budget", "outage", "fleet", "permits", "wave", "turns", "waves", "explain")
+PURE = (
+    *("budget", "outage", "fleet", "permits", "wave", "turns", "waves", "explain", "window", "canaries", "overdue"),
+    *("blocker", "chronicle", "estimate", "planning", "summary", "hostlists"),
+)
 FORBIDDEN = {"asyncio", "subprocess", "os", "pathlib", "socket", "time", "threading", "random", "structlog", "sqlite3"}
 
 

@@ -47,3 +47,51 @@ def test_what_cannot_be_nodes_is_refused_at_once(text: str) -> None:
 def test_nodes_are_folded_and_sorted_as_people_count() -> None:
     assert hostlists.fold(["n1", "n2", "n10"]) == "n[1-2,10]"
     assert hostlists.in_order({"n10", "n2", "n1"}) == ["n1", "n2", "n10"]
+
+
+KINDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "rack": {"r1": ("n1", "n2", "n3", "n4"), "r2": ("n5", "n6"), "gpu": ("n6",)},
+    "partition": {"batch": ("n1", "n5"), "gpu": ("n6", "n7")},
+}
+KNOWN = tuple(f"n{number}" for number in range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("@rack:r1", "n[1-4]"),
+        ("@rack:r[1-2]", "n[1-6]"),
+        ("@rack:*", "n[1-6]"),
+        ("@rack:r1,n9", "n[1-4,9]"),
+        ("n[1-12]!@rack:r1", "n[5-12]"),
+        ("@rack:r1&@partition:batch", "n1"),
+        ("@r2", "n[5-6]"),
+        ("@batch", "n[1,5]"),
+        ("*", "n[1-12]"),
+        ("@*", "n[1-12]"),
+        ("n1*", "n[1,10-12]"),
+        ("n?!n[1-8]", "n9"),
+        ("*!@rack:*", "n[7-12]"),
+        ("n[1-2]", "n[1-2]"),
+    ],
+)
+def test_groups_and_patterns_name_nodes(text: str, folded: str) -> None:
+    assert hostlists.fold(hostlists.expand(text, KINDS, KNOWN)) == folded
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("@rack:r9", "there is no group @rack:r9 \\(known: @rack:r1, @rack:r2"),
+        ("n1,@r9", "there is no group @r9"),
+        ("@shelf:s1", "no kind of group is called 'shelf' \\(known: partition, rack\\)"),
+        ("@shelf:*", "no kind of group is called 'shelf'"),
+        ("@gpu", "@gpu is a rack and a partition: write @rack:gpu"),
+        ("x*", "names no node that there is"),
+        ("@rack:r1&@rack:r2", "names no node that there is"),
+        ("@rack:r1!", "cannot be read"),
+    ],
+)
+def test_a_group_that_is_not_known_is_named(text: str, says: str) -> None:
+    with pytest.raises(Misconfigured, match=says):
+        hostlists.expand(text, KINDS, KNOWN)

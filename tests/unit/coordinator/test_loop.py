@@ -70,7 +70,8 @@ def is_right(cluster: Cluster, report: WaveReport, record: list[Event]) -> None:
     assert len(ids) == len(set(ids))
     # Nothing is missing: every event of every agent, and the wave's own.
     expected = {f"{a.name}-{i + 1}" for a in cluster.agents.values() for i in range(a.events)}
-    assert expected | {"w1-started", "w1-ended"} == set(ids)
+    assert expected | {"w1-started", "w1-ended"} == set(ids) - {"w1-promoted"}
+    assert ("w1-promoted" in ids) == bool(report.spec.canary)
 
 
 async def test_a_wave_takes_its_nodes_through_one_after_the_other(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ async def test_an_order_that_waited_is_dropped_when_its_wave_was_paused(ledger: 
     await run.loop.start(wave_over("n1"))
     (order,) = await run.loop.step()
     assert run.loop.wants(order)
-    await run.loop.change("w1", lambda wave, _fleet, _now: wave_rules.paused(wave))
+    await run.loop.change("w1", lambda wave, _fleet, _now: wave_rules.paused(wave), EventKind.WAVE_PAUSED)
 
     assert not run.loop.wants(order)
 

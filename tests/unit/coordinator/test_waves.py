@@ -16,18 +16,21 @@ from unit.coordinator.world import (
     status,
     view,
     wave_over,
+    will,
 )
 
 from refloat_contract.errors import Refused
-from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Turn, WaveState
+from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Turn, Verdict, WaveState
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import wave as rules
 from refloat_coordinator import waves
+from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fact, Fleet, Heard, Node, Read, Unread
+from refloat_coordinator.groups import Groups
 from refloat_coordinator.permit import Permit
 from refloat_coordinator.wave import Member, PauseCause, Wave
-from refloat_coordinator.waves import Decision, GiveBack, Mark, Tell, World
+from refloat_coordinator.waves import AskJobs, Decision, GiveBack, Mark, Tell, World
 
 
 def step(wave: Wave, fleet: Fleet, now: float = T0, limits: Sequence[Limit] = ()) -> tuple[Wave, tuple[Decision, ...]]:
@@ -98,11 +101,215 @@ def test_canaries_come_first_then_the_soak_then_the_rest() -> None:
     fleet = idle_fleet("n1", "n2", "n3")
     wave, first = step(wave_over("n1", "n2", "n3", canary=1, soak_s=60, max_unavailable=5), fleet)
     fleet = after(fleet, *done("n1"), now=T0 + 10)
-    wave, soaking = step(wave, fleet, T0 + 10)
-    wave, still = step(wave, fleet, T0 + 69)
-    wave, rest = step(wave, fleet, T0 + 71)
+    wave, unread = step(wave, fleet, T0 + 10)
+    fleet = after(fleet, Read(T0 + 11, ()), now=T0 + 11)
+    wave, soaking = step(wave, fleet, T0 + 11)
+    wave, still = step(wave, fleet, T0 + 70)
+    wave, rest = step(wave, fleet, T0 + 72)
 
-    assert [marks(d) for d in (first, soaking, still, rest)] == [["n1"], [], [], ["n2", "n3"]]
+    assert [marks(d) for d in (first, unread, soaking, still, rest)] == [["n1"], [], [], [], ["n2", "n3"]]
+    assert tells(rest) == [EventKind.WAVE_PROMOTED]
+
+
+def soaking(*facts: Fact, soak_s: float = 60, **spec: object) -> tuple[Wave, tuple[Decision, ...]]:
+    """A wave whose canary n1 is done and has soaked for 30 s, after these facts."""
+    wave, _ = step(wave_over("n1", "n2", canary=1, soak_s=soak_s, **spec), idle_fleet("n1", "n2"))
+    fleet = after(idle_fleet("n1", "n2"), *done("n1"), now=T0)
+    wave, _ = step(wave, fleet)
+    fleet = after(fleet, Read(T0 + 1, ()), now=T0 + 1)
+    wave, _ = step(wave, fleet, T0 + 1)
+    return step(wave, after(fleet, *facts, now=T0 + 31), T0 + 31)
+
+
+@pytest.mark.parametrize(
+    ("fact", "why"),
+    [
+        (Heard(status("n1", verdict=Verdict.UNHEALTHY, at=10.0)), "canary n1 is not sound: unhealthy"),
+        (Read(T0 + 30, (view("n1", "IDLE+DRAIN", "bad DIMM"),)), "canary n1 is not sound: drained: bad DIMM"),
+        (Read(T0 + 30, (view("n1", "DOWN"),)), "canary n1 is not sound: down"),
+    ],
+)
+def test_a_canary_that_turns_bad_while_it_soaks_pauses_the_wave(fact: Fact, why: str) -> None:
+    wave, decisions = soaking(fact)
+
+    assert (wave.state, wave.pause, wave.why) == (WaveState.PAUSED, PauseCause.CANARY, why)
+    assert (marks(decisions), tells(decisions)) == ([], [EventKind.WAVE_PAUSED])
+
+
+def test_a_resume_waives_a_canary_that_is_not_sound() -> None:
+    wave, _ = soaking(Heard(status("n1", verdict=Verdict.UNHEALTHY, at=10.0)))
+    fleet = after(idle_fleet("n1", "n2"), *done("n1"), Heard(status("n1", verdict=Verdict.UNHEALTHY)), now=T0)
+    wave, _ = step(rules.resumed(wave), fleet, T0 + 40)
+    wave, decisions = step(wave, fleet, T0 + 101)
+
+    assert marks(decisions) == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("fact", "why"),
+    [
+        (Heard(status("n1", verdict=Verdict.UNKNOWN, at=10.0)), "its health is not known yet"),
+        (Heard(will("n1")), "its agent is silent"),
+        (Read(T0 + 30, (view("n1", "IDLE+NOT_RESPONDING"),)), "not responding"),
+    ],
+)
+def test_the_soak_begins_anew_while_nothing_good_is_known_of_a_canary(fact: Fact, why: str) -> None:
+    wave, _ = soaking(fact, node_deadline_s=100)
+    fleet = after(idle_fleet("n1", "n2"), *done("n1"), fact, now=T0 + 31)
+    late, decisions = step(wave, fleet, T0 + 132)
+
+    assert (wave.state, wave.soaking_since, wave.why) == (WaveState.RUNNING, 0.0, f"waits for canary n1: {why}")
+    assert (late.pause, tells(decisions)) == (PauseCause.CANARY, [EventKind.WAVE_PAUSED])
+
+
+def test_once_promoted_a_canary_that_turns_bad_is_a_node_like_others() -> None:
+    wave, _ = soaking(soak_s=20)
+    fleet = after(idle_fleet("n1", "n2"), Heard(status("n1", verdict=Verdict.UNHEALTHY, at=10.0)), now=T0)
+    wave, _ = step(wave, fleet, T0 + 40)
+
+    assert (wave.promoted, wave.state) == (True, WaveState.RUNNING)
+
+
+NIGHT = "22:00-06:00 UTC"
+NOON, TEN_PM, SIX_AM = (T0 - T0 % 86400 + hours * 3600 for hours in (12, 22, 30))
+
+
+def test_nodes_are_marked_inside_the_window_only() -> None:
+    wave = wave_over("n1", "n2", window=NIGHT)
+    before, none = step(wave, idle_fleet("n1", "n2"), NOON)
+    _, some = step(before, idle_fleet("n1", "n2"), TEN_PM)
+
+    assert marks(none) == []
+    assert before.why.startswith("outside its window: it opens ")
+    assert before.why.endswith(" 22:00 UTC")
+    assert marks(some) == ["n1"]
+
+
+def test_a_mark_that_slurm_does_not_show_is_taken_back_when_the_window_closes() -> None:
+    fleet = idle_fleet("n1")
+    wave, _ = step(wave_over("n1", window=NIGHT), fleet, TEN_PM)
+    unread, silent = step(wave, fleet, SIX_AM)
+    read, _ = step(wave, after(fleet, Read(SIX_AM, ()), now=SIX_AM), SIX_AM)
+
+    assert (marks(silent), unread.members[0].turn) == ([], Turn.MARKED)  # the write may still be under way
+    assert read.members[0].turn is Turn.WAITING
+
+
+def test_a_node_that_is_marked_goes_on_outside_the_window() -> None:
+    wave, _ = step(wave_over("n1", "n2", window=NIGHT), idle_fleet("n1", "n2"), TEN_PM)
+    fleet = after(idle_fleet("n1", "n2"), Read(SIX_AM, (view("n1", "IDLE+DRAIN", TRIGGER),)), now=SIX_AM)
+    wave, _ = step(wave, fleet, SIX_AM)
+    done_, _ = step(wave, after(fleet, *done("n1"), now=SIX_AM), SIX_AM + 60)
+
+    assert [m.turn for m in wave.members] == [Turn.MARKED, Turn.WAITING]
+    assert [m.turn for m in done_.members] == [Turn.DONE, Turn.WAITING]
+
+
+def test_a_deadline_for_waiting_nodes_does_not_pass_outside_the_window() -> None:
+    wave, _ = step(wave_over("n1", window=NIGHT, node_deadline_s=100), fleet_of(view("n1")), NOON)
+    later, _ = step(wave, fleet_of(view("n1")), NOON + 1000)
+
+    assert later.members[0].turn is Turn.WAITING
+
+
+BUSY = ("n1", "n3")
+
+
+def order_fleet() -> Fleet:
+    names = ("n1", "n2", "n3", "n4")
+    states = {name: view(name, "ALLOCATED" if name in BUSY else "IDLE") for name in names}
+    return fleet_of(*states.values(), *(status(name) for name in names))
+
+
+@pytest.mark.parametrize(
+    ("order", "free_at", "expected"),
+    [
+        ("name", {}, ["n1", "n2", "n3"]),
+        ("idle-first", {}, ["n2", "n4", "n1"]),
+        ("soonest-free", {"n1": T0 + 900, "n3": T0 + 60}, ["n2", "n4", "n3"]),
+        ("soonest-free", {"n1": T0 + 900}, ["n2", "n4", "n1"]),  # nobody knows when n3 is free
+    ],
+)
+def test_nodes_are_taken_in_the_order_asked_for(order: str, free_at: dict[str, float], expected: list[str]) -> None:
+    wave = wave_over("n1", "n2", "n3", "n4", max_unavailable=3, order=order)
+    _, decisions = waves.decide(wave, World(order_fleet(), free_at=free_at, jobs_at=T0), T0)
+
+    assert sorted(marks(decisions)) == sorted(expected)
+
+
+def test_slurm_is_asked_for_its_jobs_while_nodes_wait_for_their_turn_and_once_a_minute() -> None:
+    wave = wave_over("n1", "n2", order="soonest-free")
+    _, asked = waves.decide(wave, World(order_fleet()), T0)
+    marked, fresh = waves.decide(wave, World(order_fleet(), jobs_at=T0 - 59), T0)
+    _, nobody_waits = waves.decide(rules.skipped(marked, ["n1"], T0), World(order_fleet()), T0 + 99)
+
+    assert [AskJobs() in decisions for decisions in (asked, fresh, nobody_waits)] == [True, False, False]
+    assert [marks(decisions) for decisions in (asked, fresh)] == [[], ["n2"]]
+
+
+def test_so_many_of_each_group_are_out_at_once() -> None:
+    racks = Groups({"rack": {"r1": frozenset({"n1", "n2"}), "r2": frozenset({"n3", "n4"})}})
+    wave = wave_over("n1", "n2", "n3", "n4", max_unavailable=4, per_group={"rack": 1})
+    after_, decisions = waves.decide(wave, World(order_fleet(), groups=racks), T0)
+
+    assert marks(decisions) == ["n1", "n3"]
+    assert after_.why == f"budget wave {WAVE}, rack r1: 1 of 1 out: n1 (marked)"
+
+
+def test_a_kind_of_group_that_is_gone_from_the_configuration_pauses_the_wave() -> None:
+    wave, decisions = step(wave_over("n1", per_group={"rack": 1}), idle_fleet("n1"))
+
+    assert (wave.pause, marks(decisions)) == (PauseCause.GROUPS, [])
+
+
+def test_a_share_is_one_of_the_waves_own_nodes() -> None:
+    names = [f"n{number}" for number in range(1, 11)]
+    _, decisions = step(wave_over(*names, max_unavailable="25%"), idle_fleet(*names, "x1", "x2"))
+
+    assert marks(decisions) == ["n1", "n2"]
+
+
+def blocked_step(wave: Wave, answer: BlockerAnswer | None, now: float = T0) -> tuple[Wave, tuple[Decision, ...]]:
+    return waves.decide(wave, World(idle_fleet("n1", "n2", "n3"), answer=answer), now)
+
+
+def test_nothing_is_marked_before_the_blocker_was_asked_about_it() -> None:
+    wave = wave_over("n1", "n2", "n3", max_unavailable=2, blocker="/bin/may-i --now")
+    asks, first = blocked_step(wave, None)
+    free, second = blocked_step(asks, BlockerAnswer(frozenset({"n1", "n2"}), T0))
+
+    assert AskBlocker(WAVE, "/bin/may-i --now", ("n1", "n2"), "reboot") in first
+    assert (marks(first), asks.why) == ([], "asks its blocker about 2 nodes")
+    assert marks(second) == ["n1", "n2"]
+    assert not [d for d in second if isinstance(d, AskBlocker)]
+    assert free.why.startswith("budget")
+
+
+def test_only_nodes_that_the_blocker_was_asked_about_are_marked() -> None:
+    wave = wave_over("n1", "n2", "n3", max_unavailable=3, blocker="/bin/may-i")
+    _, decisions = blocked_step(wave, BlockerAnswer(frozenset({"n2"}), T0))
+    _, others = blocked_step(wave, BlockerAnswer(frozenset({"n9"}), T0))
+
+    assert marks(decisions) == ["n2"]
+    assert (marks(others), any(isinstance(d, AskBlocker) for d in others)) == ([], True)
+
+
+def test_a_blocked_wave_says_why_and_asks_again_after_a_minute() -> None:
+    wave = wave_over("n1", blocker="/bin/may-i", node_deadline_s=10)
+    answer = BlockerAnswer(frozenset({"n1"}), T0, "blocked by may-i: backup is running")
+    now, soon = blocked_step(wave, answer)
+    later, again = blocked_step(now, answer, T0 + 61)
+
+    assert (now.why, marks(soon), now.state) == (answer.why, [], WaveState.RUNNING)
+    assert not any(isinstance(d, AskBlocker) for d in soon)
+    assert any(isinstance(d, AskBlocker) for d in again)
+    assert (later.why, later.state) == (answer.why, WaveState.RUNNING)  # however long: nobody is held for that
+
+
+def test_an_answer_of_an_hour_ago_lets_nothing_go() -> None:
+    _, decisions = blocked_step(wave_over("n1", blocker="/bin/may-i"), BlockerAnswer(frozenset({"n1"}), T0 - 3600))
+
+    assert marks(decisions) == []
 
 
 def test_a_held_canary_pauses_whatever_failures_are_allowed() -> None:

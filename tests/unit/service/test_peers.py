@@ -164,6 +164,7 @@ def test_root_the_daemons_user_and_the_operators_may_act(
 def test_every_command_that_changes_something_is_known_as_one() -> None:
     reads = {"status", "why", "plan", "checks", "nhc", "profile"}
     tells = {"wave_plan", "wave_list", "wave_show", "wave_watch", "status", "why", "events", "events_follow"}
+    tells |= {"expand", "summary"}
 
     assert set(status.Desk(None).handlers()) - status.ACTING == reads  # type: ignore[arg-type]
     assert set(desk.Desk(None, None, None).handlers()) - desk.ACTING == tells  # type: ignore[arg-type]
