@@ -302,7 +302,17 @@ def _serving(state: State, seen: Observation, policy: Policy, view: NodeView) ->
         # What delayed the last drain's reason must not delay the next drain.
         state = replace(state, health_drained=False, health_permit="", health_retry_s=0.0)
         why = "every check passes again" if seen.health.verdict is Verdict.HEALTHY else "resumed in Slurm"
-        state = record.note(state, seen, policy, EventKind.HEALTH_RESUMED, "Node resumed", why)
+        took_s = max(0.0, (seen.wall_ns - state.health_drained_ns) / 1e9) if state.health_drained_ns else None
+        state = record.note(
+            state,
+            seen,
+            policy,
+            EventKind.HEALTH_RESUMED,
+            "Node resumed",
+            why,
+            duration_s=took_s,
+            check=state.health_cause,
+        )
         return Decision(state, release, why, again_s=seen.now_s)
     if seen.health.verdict is not Verdict.UNHEALTHY:
         if state.health_permit and seen.health.verdict is Verdict.HEALTHY:
@@ -343,8 +353,15 @@ def _failures(health: HealthFacts) -> list[tuple[str, str]]:
 def _health_drained(state: State, seen: Observation, policy: Policy, view: NodeView) -> Decision:
     """The node is drained by a check of ours: keep the reason true, and resume when every check passes."""
     if not state.health_drained:
-        state = replace(state, health_drained=True, health_since_s=seen.now_s)
-        state = record.note(state, seen, policy, EventKind.HEALTH_DRAINED, "Node drained", view.reason)
+        cause = seen.health.failing[0].check if seen.health.failing else ""
+        state = replace(
+            state,
+            health_drained=True,
+            health_since_s=seen.now_s,
+            health_drained_ns=seen.wall_ns,
+            health_cause=cause,
+        )
+        state = record.note(state, seen, policy, EventKind.HEALTH_DRAINED, "Node drained", view.reason, check=cause)
     if not (policy.acts and policy.drains):
         return Decision(state, (), f"observing only: drained with {view.reason}")
     if seen.health.verdict is Verdict.UNHEALTHY:

@@ -95,8 +95,16 @@ def advance(state: State, seen: Observation, policy: Policy) -> Decision:
     took = seen.now_s - cycle.entered_s
     state = enter_step(state, cycle.step + 1, following, seen.now_s)
     message = f"{following.phase} after {cycle.phase} took {took:.1f} s"
+    took = round(took, 3)
     state = record.note(
-        state, seen, policy, EventKind.PHASE_ENTERED, f"Entered {following.phase}", message, duration_s=round(took, 3)
+        state,
+        seen,
+        policy,
+        EventKind.PHASE_ENTERED,
+        f"Entered {following.phase}",
+        message,
+        duration_s=took,
+        measures={f"{cycle.phase.lower()}_s": took},
     )
     return Decision(state, (), message)
 

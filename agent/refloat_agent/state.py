@@ -168,6 +168,10 @@ class State:
     """The record has been told of a health drain that still stands."""
     health_since_s: float = 0.0
     """When that drain was seen: only looks made after it may lift it."""
+    health_drained_ns: int = 0
+    """The same by the wall clock, for the record."""
+    health_cause: str = ""
+    """The check that the drain is for, for the record."""
     health_retry_s: float = 0.0
     """Before this, no drain for health is tried again, its reason is not rewritten, and no checks are run for it."""
     health_resume_s: float = 0.0

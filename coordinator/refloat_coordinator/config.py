@@ -58,24 +58,31 @@ class WaveSettings(Settings):
 class InfluxSettings(Settings):
     """The record in InfluxDB."""
 
-    kind: Literal["none", "v1", "v2"] = Field(
-        "none", description="none: events stay in the ledger; v1: InfluxDB 1.x; v2: InfluxDB 2.x or 3.x"
+    kind: Literal["none", "v1", "v2", "v3"] = Field(
+        "none", description="none: events stay in the ledger; v1, v2, v3: InfluxDB 1.x, 2.x, 3.x"
     )
     url: str = Field("http://localhost:8086", pattern=r"^https?://[^\s]+$", description="where it listens")
     measurement: str = Field("slurm", pattern=r"^[A-Za-z0-9_][\w.-]*$", description="the measurement of all events")
-    database: str = Field("slurmlog", description="v1: the database")
+    database: str = Field("slurmlog", description="v1, v3: the database")
     retention_policy: str = Field("", description="v1: the retention policy; empty: the database's own")
     username: str = Field("", description="v1: the user; empty: none")
     password_file: Path | None = Field(None, description="v1: the file that holds the user's password")
     org: str = Field("", description="v2: the organisation")
     bucket: str = Field("", description="v2: the bucket")
-    token_file: Path | None = Field(None, description="v2: the file that holds the token")
+    token_file: Path | None = Field(None, description="v2, v3: the file that holds the token")
     deadline_s: float = Field(10.0, gt=0, le=300, description="a write that takes longer is tried again")
+    sample_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="how often counts (nodes by phase, waves, the budget) are written, into measurements of their own; "
+        "0: never",
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> "InfluxSettings":
         needed: dict[str, str | Path | None] = {}
-        if self.kind == "v1":
+        if self.kind in {"v1", "v3"}:
             needed = {"database": self.database}
         elif self.kind == "v2":
             needed = {"org": self.org, "bucket": self.bucket, "token_file": self.token_file}

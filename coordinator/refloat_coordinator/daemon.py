@@ -36,6 +36,7 @@ from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.questions import Questions
 from refloat_coordinator.receivers import make_targets, make_writer
+from refloat_coordinator.samples import Samples
 from refloat_coordinator.vitals import Leading, Vitals
 from refloat_coordinator.waves import EndJobs, Errand
 from refloat_service import notify
@@ -231,6 +232,15 @@ class Coordinator:
         }
         if parts.outbox is not None:
             works["outbox"] = parts.outbox.run()
+        if parts.writer is not None and self._settings.influx.sample_s:
+            works["samples"] = Samples(
+                self._vitals.fleet,
+                parts.writer,
+                self._clock,
+                measurement=self._settings.influx.measurement,
+                cluster=self._settings.cluster,
+                period_s=self._settings.influx.sample_s,
+            ).run()
         works |= {f"notify {notices.name}": notices.run() for notices in parts.notices}
         if self._notifier.watchdog_interval_s is not None:
             works["watchdog"] = self._watchdog(self._notifier.watchdog_interval_s)
@@ -310,6 +320,7 @@ class _Parts:
         )
         self.link.set_farewell(gone)
         self.outgoing = Outgoing(self.link.publish, clock)
+        self.writer = writer
         self.outbox = None
         if writer is not None:
             self.outbox = Outbox(ledger, writer, clock, measurement=settings.influx.measurement)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""InfluxDB: an event as a line of line protocol, and the two ways to write lines: 1.x, and 2.x or 3.x."""
+"""InfluxDB: events and gauges as lines of line protocol, and how each of its generations (1.x, 2.x, 3.x) takes them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from influxdb_client.rest import ApiException
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event
 from refloat_contract.reasons import one_line
+from refloat_coordinator.gauges import Gauge
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ def line(event: Event, measurement: str) -> str:
         ("kind", str(event.kind)),
         ("phase", str(event.phase)),
         ("recipe", event.recipe),
+        ("check", event.check),
     ):
         point.tag(tag, one_line(value))
     fields = {
@@ -66,7 +68,6 @@ def line(event: Event, measurement: str) -> str:
         "tags": event.tags,
         "cycle": event.cycle,
         "wave": event.wave,
-        "check": event.check,
         "id": event.id,
     }
     for name, value in fields.items():
@@ -79,17 +80,29 @@ def line(event: Event, measurement: str) -> str:
     return str(point.time(event.at_ns).to_line_protocol())
 
 
-class InfluxV1:
-    """InfluxDB 1.x: ``POST /write?db=…``."""
+def sampled(gauges: Iterable[Gauge], measurement: str, cluster: str, at_ns: int) -> list[str]:
+    """Gauges as line protocol: a measurement for each family, its labels as tags, the number as ``value``."""
+    lines = []
+    for gauge in gauges:
+        family = gauge.family
+        point: Any = Point(f"{measurement}_{family.name}")  # type: ignore[no-untyped-call]
+        point.tag("cluster", cluster)
+        for label, value in ((family.label, gauge.label), (family.label_2, gauge.label_2)):
+            if label:
+                point.tag(label, one_line(value))
+        lines.append(str(point.field("value", float(gauge.value)).time(at_ns).to_line_protocol()))
+    return lines
 
-    def __init__(
-        self, url: str, *, db: str, rp: str = "", username: str = "", password: str = "", deadline_s: float
-    ) -> None:
-        self._url = f"{url.rstrip('/')}/write"
-        self._query = {"db": db, "precision": "ns"} | ({"rp": rp} if rp else {})
-        self._headers = urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}
+
+class _Posting:
+    """Lines as the body of a POST."""
+
+    def __init__(self, url: str, query: Mapping[str, str], headers: Mapping[str, str], deadline_s: float) -> None:
+        self._url = url
+        self._query = query
+        self._headers = headers
         self._deadline_s = deadline_s
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False)
+        self._pool = urllib3.PoolManager(maxsize=2, retries=False)
 
     async def write(self, lines: Sequence[str]) -> None:
         """Write them with one request."""
@@ -109,12 +122,34 @@ class InfluxV1:
         return answer.status, answer.data.decode(errors="replace")
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._pool.clear()
 
 
+class InfluxV1(_Posting):
+    """InfluxDB 1.x: ``POST /write?db=…``."""
+
+    def __init__(
+        self, url: str, *, db: str, rp: str = "", username: str = "", password: str = "", deadline_s: float
+    ) -> None:
+        query = {"db": db, "precision": "ns"} | ({"rp": rp} if rp else {})
+        headers = urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}
+        super().__init__(f"{url.rstrip('/')}/write", query, headers, deadline_s)
+
+
+class InfluxV3(_Posting):
+    """InfluxDB 3.x: ``POST /api/v3/write_lp?db=…``, answered when the lines are in its log, and all of them or none."""
+
+    def __init__(self, url: str, *, db: str, token: str = "", deadline_s: float) -> None:
+        query = {"db": db, "precision": "nanosecond", "accept_partial": "false", "no_sync": "false"}
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        super().__init__(f"{url.rstrip('/')}/api/v3/write_lp", query, headers, deadline_s)
+
+
 class InfluxV2:
-    """InfluxDB 2.x and 3.x, through influxdb-client."""
+    """InfluxDB 2.x (and what else answers its API, 3.x too), through influxdb-client."""
 
     def __init__(self, url: str, *, token: str, org: str, bucket: str, deadline_s: float) -> None:
         self._url = url

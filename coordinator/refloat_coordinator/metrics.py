@@ -30,6 +30,7 @@ class Metrics:
     def __init__(self, read: Callable[[], Awaitable[Iterable[Gauge]]]) -> None:
         self._read = read
         self._now = _Snapshot()
+        self._left: dict[str, Event] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self._now)
         ProcessCollector(registry=self._registry)
@@ -50,6 +51,16 @@ class Metrics:
                 took_s = event.measures.get(f"{phase.lower()}_s")
                 if took_s is not None:
                     self._phases.labels(phase).observe(took_s)
+        self._tally_boot(event)
+
+    def _tally_boot(self, event: Event) -> None:
+        """The reboot itself, which no agent is there to time: from the word before it to the word after it."""
+        if event.kind is EventKind.REBOOT:
+            self._left[event.node] = event
+        elif event.kind is EventKind.BOOTED:
+            left = self._left.pop(event.node, None)
+            if left is not None and left.cycle == event.cycle:
+                self._phases.labels(Phase.REBOOTING).observe(max(0.0, (event.at_ns - left.at_ns) / 1e9))
 
     async def page(self) -> Answer:
         """The text exposition."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 import urllib3
+from urllib3.util import parse_url
 
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event
@@ -88,7 +89,7 @@ class Webhook:
     @property
     def _host(self) -> str:
         # Not the whole URL: its path may be a secret, as chats' webhooks are.
-        return urllib3.util.parse_url(self._url).host or "the webhook"
+        return parse_url(self._url).host or "the webhook"
 
     def _post(self, body: bytes) -> tuple[int, str]:
         timeout = urllib3.Timeout(total=self._deadline_s)

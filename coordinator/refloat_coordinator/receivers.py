@@ -6,7 +6,7 @@ from pathlib import Path
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator.config import InfluxSettings, NotifySettings
-from refloat_coordinator.influx import InfluxV1, InfluxV2, Writer
+from refloat_coordinator.influx import InfluxV1, InfluxV2, InfluxV3, Writer
 from refloat_coordinator.notifications import Command, Target, Webhook
 from refloat_service import secret_files
 
@@ -33,6 +33,13 @@ def make_writer(settings: InfluxSettings) -> Writer | None:
                 token=_secret(settings.token_file, "influx.token_file"),
                 org=settings.org,
                 bucket=settings.bucket,
+                deadline_s=settings.deadline_s,
+            )
+        case "v3":
+            return InfluxV3(
+                settings.url,
+                db=settings.database,
+                token=_secret(settings.token_file, "influx.token_file"),
                 deadline_s=settings.deadline_s,
             )
         case "none":

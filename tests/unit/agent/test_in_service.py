@@ -172,6 +172,15 @@ def test_a_node_whose_check_flaps_is_resumed_once_a_minute_at_most() -> None:
     assert early.again_s == 1060.0
 
 
+def test_the_record_says_for_which_check_a_node_was_drained_and_for_how_long() -> None:
+    drained = _decide(_seen("IDLE+DRAIN", "refloat: labd: not running", health=SICK)).state
+    resumed = _decide(_seen("IDLE", health=WELL, now_s=1090.0, wall_ns=10**18 + 90 * 10**9), drained).state
+
+    told = {event.kind: (event.check, event.duration_s) for event in resumed.outbox}
+    assert told[EventKind.HEALTH_DRAINED] == ("labd", None)
+    assert told[EventKind.HEALTH_RESUMED] == ("labd", 90.0)
+
+
 def test_a_node_that_fails_again_right_after_its_resume_is_drained_at_once() -> None:
     drained = replace(STATE, health_drained=True, health_since_s=900.0, health_retry_s=1050.0)
     resumed = _decide(_seen("IDLE", health=WELL), drained)

@@ -170,6 +170,15 @@ def test_a_run_that_failed_at_its_last_attempt_does_as_the_recipe_says(
     assert any("exit status 1" in event.message for event in second.state.outbox)
 
 
+def test_the_record_says_which_phase_was_left_and_how_long_it_took() -> None:
+    policy = _run(OnFailure.SKIP, deadline_s=5.0)
+    left = _decide(policy, _at(0, policy))
+    event = left.state.outbox[-1]
+
+    assert (event.kind, event.phase) == (EventKind.PHASE_ENTERED, Phase.REBOOTING)
+    assert event.measures == {"running_s": event.duration_s}
+
+
 @pytest.mark.parametrize("on_failure", [OnFailure.SKIP, OnFailure.CONTINUE])
 def test_a_step_past_its_deadline_is_not_left_while_its_command_still_runs(on_failure: OnFailure) -> None:
     policy = _run(on_failure, deadline_s=5.0)

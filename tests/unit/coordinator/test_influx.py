@@ -14,9 +14,12 @@ from unit.coordinator.world import T0, FakeClock, event, eventually
 from refloat_contract.errors import Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, Phase
-from refloat_coordinator.influx import BadPoints, InfluxV1, InfluxV2, Writer, line
+from refloat_coordinator import gauges
+from refloat_coordinator.gauges import Gauge
+from refloat_coordinator.influx import BadPoints, InfluxV1, InfluxV2, InfluxV3, Writer, line, sampled
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.outbox import Outbox
+from refloat_coordinator.samples import Samples
 
 
 @dataclass
@@ -94,6 +97,15 @@ async def v2(url: str) -> AsyncIterator[InfluxV2]:
         await writer.aclose()
 
 
+@contextlib.asynccontextmanager
+async def v3(url: str) -> AsyncIterator[InfluxV3]:
+    writer = InfluxV3(url, db="slurmlog", token="s3cret", deadline_s=5)  # noqa: S106 - no real one
+    try:
+        yield writer
+    finally:
+        await writer.aclose()
+
+
 def test_a_line_is_what_the_papers_grafana_reads_and_more() -> None:
     told = Event(
         id="n1-b-7",
@@ -111,7 +123,7 @@ def test_a_line_is_what_the_papers_grafana_reads_and_more() -> None:
 
     assert line(told, "slurm") == (
         "slurm,host=n1,kind=phase_entered,phase=UNMOUNTING,recipe=reboot "
-        'check="",cycle="c1",duration_s=2.5,id="n1-b-7",message="first second",tags="slurm",'
+        'cycle="c1",duration_s=2.5,id="n1-b-7",message="first second",tags="slurm",'
         'title="Rolling \'Reboot\'",wave="w1" 1800000000000000001'
     )
 
@@ -139,7 +151,15 @@ async def test_2x_is_written_with_token_org_bucket_and_precision(influx: StubInf
     assert influx.asked == [Asked("/api/v2/write", query, "Token s3cret", ["a x=1 1", "b x=2 2"])]
 
 
-@pytest.mark.parametrize("make", [v1, v2])
+async def test_3x_is_written_all_or_nothing_and_when_it_is_safe(influx: StubInflux) -> None:
+    async with v3(influx.url) as writer:
+        await writer.write(["a x=1 1", "b x=2 2"])
+
+    query = {"db": "slurmlog", "precision": "nanosecond", "accept_partial": "false", "no_sync": "false"}
+    assert influx.asked == [Asked("/api/v3/write_lp", query, "Bearer s3cret", ["a x=1 1", "b x=2 2"])]
+
+
+@pytest.mark.parametrize("make", [v1, v2, v3])
 @pytest.mark.parametrize(
     ("status", "error"),
     [(400, BadPoints), (413, BadPoints), (422, BadPoints), (401, Transient), (404, Transient), (503, Transient)],
@@ -157,7 +177,7 @@ async def test_what_an_answer_means(
             await writer.write(["a x=1 1"])
 
 
-@pytest.mark.parametrize("make", [v1, v2])
+@pytest.mark.parametrize("make", [v1, v2, v3])
 async def test_nobody_there_is_transient(
     make: Callable[[str], contextlib.AbstractAsyncContextManager[Writer]],
 ) -> None:
@@ -250,3 +270,36 @@ async def test_what_was_set_aside_is_tried_again_at_the_next_start(ledger: Ledge
     await asyncio.gather(running, return_exceptions=True)
 
     assert len(writer.written) == 1
+
+
+def test_the_check_is_a_tag_so_that_it_can_be_grouped_by() -> None:
+    told = event(kind=EventKind.CHECK_FAILED).model_copy(update={"check": "mount /scratch"})
+
+    assert line(told, "slurm").startswith(
+        "slurm,check=mount\\ /scratch,host=n1,kind=check_failed,phase=IN_SERVICE,recipe=reboot "
+    )
+
+
+def test_gauges_are_measurements_of_their_own() -> None:
+    given = [Gauge(gauges.NODES, 3, "DRAINING"), Gauge(gauges.WAVES, 2, "w1", "marked"), Gauge(gauges.OUT, 4)]
+
+    assert sampled(given, "slurm", "c1", 60 * 10**9) == [
+        "slurm_nodes,cluster=c1,phase=DRAINING value=3 60000000000",
+        "slurm_wave_nodes,cluster=c1,turn=marked,wave=w1 value=2 60000000000",
+        "slurm_nodes_out,cluster=c1 value=4 60000000000",
+    ]
+
+
+async def test_samples_of_one_period_are_the_same_points(influx: StubInflux) -> None:
+    clock = FakeClock()
+    async with v1(influx.url) as writer:
+        samples = Samples(lambda: [Gauge(gauges.OUT, 4)], writer, clock, measurement="slurm", cluster="c1", period_s=30)
+        await samples.write()
+        clock.time += 29
+        await samples.write()
+        clock.time += 1
+        influx.answer = lambda _: (503, "starting")
+        await samples.write()
+
+    assert len(influx.asked) == 3
+    assert list(influx.points) == [f"slurm_nodes_out,cluster=c1 {int(T0) * 10**9}"]

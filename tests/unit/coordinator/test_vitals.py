@@ -76,12 +76,15 @@ async def test_phases_outages_and_events_are_counted(ledger: Ledger) -> None:
     entered = event(kind=EventKind.PHASE_ENTERED).model_copy(update={"measures": {"draining_s": 12.0}})
     healed = event(kind=EventKind.HEALTH_RESUMED).model_copy(update={"check": "mounts", "duration_s": 90.0})
     cycled = event(kind=EventKind.RESUMED).model_copy(update={"duration_s": 200.0})
-    for one in (entered, healed, cycled):
+    left = event(kind=EventKind.REBOOT)
+    back = event(kind=EventKind.BOOTED, at_ns=left.at_ns + 150 * 10**9)
+    for one in (entered, healed, left, back, cycled):
         scene.vitals.metrics.tally(one)
     found = await scene.scraped()
 
     assert found[f"{PREFIX}{EVENTS}['phase_entered']"] == 1
     assert found[f"{PREFIX}{PHASES}_sum['{Phase.DRAINING}']"] == 12
+    assert found[f"{PREFIX}{PHASES}_sum['{Phase.REBOOTING}']"] == 150
     assert found[f"{PREFIX}{OUTAGES}_sum['mounts']"] == 90
     assert found[f"{PREFIX}{OUTAGES}_sum['reboot']"] == 200
 
