@@ -40,6 +40,18 @@ def moment(text: str, now: float) -> float:
         raise Misconfigured(f"{text!r} is no time: write 2h (ago), 2026-01-31 or 2026-01-31T12:00") from error
 
 
+def past(text: str, now: float) -> float:
+    """A moment that is over.
+
+    Raises:
+        Misconfigured: it is not, or is no moment.
+    """
+    at = moment(text, now)
+    if at > now:
+        raise Misconfigured(f"{text!r} lies in the future: nothing has happened then yet")
+    return at
+
+
 def clock(at: float) -> str:
     """The time of day of a moment, here: ``14:03:59``."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")

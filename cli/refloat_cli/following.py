@@ -16,7 +16,7 @@ async def events(path: Path, asked: Mapping[str, Any]) -> AsyncGenerator[dict[st
     Raises:
         Transient: the coordinator went away.
     """
-    only = {"nodes": asked["nodes"]} if "nodes" in asked else {}
+    only = {name: value for name, value in asked.items() if name not in {"since", "limit"}}
     async with aclosing(control.stream(path, "events_follow", **only)) as stream:
         # Listening begins before the past is asked for; what is in both is told once.
         first = asyncio.ensure_future(anext(stream))

@@ -111,20 +111,31 @@ def events(
     nodes: Nodes = None,
     *,
     since: Annotated[str | None, typer.Option(help="Only later ones: 2h (ago), 2026-01-31, 2026-01-31T12:00.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only of this kind: hold, reboot, check_failed …; may be given again.")
+    ] = None,
+    check: Annotated[list[str] | None, typer.Option(help="Only of this check; may be given again.")] = None,
+    wave: Annotated[list[str] | None, typer.Option(help="Only of this wave; may be given again.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Only so many, the newest.")] = 1000,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones as they happen.")] = False,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
-    """List what happened, oldest first."""
+    """List what happened, oldest first.
+
+    NODES may be "coordinator", too: the events of waves and incidents are its own. With --follow and --json each event
+    is a line.
+    """
     from refloat_cli import asking, tables
-    from refloat_cli.durations import moment
+    from refloat_cli.durations import past
 
     path = asking.coordinator(socket)
-    asked: dict[str, Any] = {"nodes": nodes, "limit": limit}
-    asked["since"] = None if since is None else moment(since, tables.now())
+    given = {"nodes": nodes, "limit": limit, "kinds": kind, "checks": check, "waves": wave}
+    asked: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if since is not None:
+        asked["since"] = past(since, tables.now())
     if follow:
-        asking.run(_follow(path, {name: value for name, value in asked.items() if value is not None}, json=json))
+        asking.run(_follow(path, asked, json=json))
         return
     found = asking.ask(path, "events", **asked)
     if json:

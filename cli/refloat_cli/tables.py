@@ -288,6 +288,9 @@ def _alike(one: Mapping[str, Any]) -> list[Text]:
     return [_phase(Phase(one["phase"]), is_online=one["agent"] == "online"), Text(verdict, _VERDICTS[verdict]), *tail]
 
 
+_ALARMING: Final = frozenset({"hold", "check_failed", "node_lost", "wave_paused", "incident_opened"})
+
+
 def events(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Events, oldest first."""
     if not found:
@@ -299,7 +302,7 @@ def events(found: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _event(event: Event) -> list[Text]:
-    style = "bold red" if event.kind.value in {"hold", "check_failed", "node_lost"} else ""
+    style = "bold red" if event.kind.value in _ALARMING else ""
     return [Text(stamp(event.at_ns / 1e9)), Text(event.node), Text(event.kind.value, style), Text(_told(event))]
 
 

@@ -16,10 +16,11 @@ from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Ref
 from refloat_contract.messages import Event, WaveNode, WaveReport, WaveSpec
 from refloat_contract.reasons import is_option_value
 from refloat_contract.words import EventKind, NodeOrder, OnDeadline, Phase, Turn
-from refloat_coordinator import blocker, estimate, hostlists, planning, questions, summary, waves, window
+from refloat_coordinator import blocker, estimate, event_filter, hostlists, planning, questions, summary, waves, window
 from refloat_coordinator import wave as wave_rules
 from refloat_coordinator.blocker import AskBlocker
 from refloat_coordinator.clock import Clock
+from refloat_coordinator.event_filter import EventFilter
 from refloat_coordinator.explain import explain
 from refloat_coordinator.fleet import Fleet
 from refloat_coordinator.ledger import Ledger
@@ -246,19 +247,35 @@ class Desk:
         if not 1 <= limit <= _MAX_EVENTS:
             raise Misconfigured(f"limit must lie between 1 and {_MAX_EVENTS}")
         since_ns = int(_number(arguments, "since", 0) * 1e9)
-        return await self._ledger.events(nodes=self._hostlist(arguments), since_ns=since_ns, limit=limit)
+        asked = self._filter(arguments)
+        return await self._ledger.events(
+            nodes=asked.nodes,
+            since_ns=since_ns,
+            kinds=asked.kinds,
+            checks=asked.checks,
+            waves=asked.waves,
+            limit=limit,
+        )
 
     async def events_follow(self, arguments: Arguments) -> AsyncIterator[Event]:
         """Every new event, until the asker hangs up."""
-        wanted = set(self._hostlist(arguments))
+        wanted = self._filter(arguments)
         queue = self._loop.follow()
         try:
             while True:
                 event = await queue.get()
-                if not wanted or event.node in wanted:
+                if wanted.fits(event):
                     yield event
         finally:
             self._loop.unfollow(queue)
+
+    def _filter(self, arguments: Arguments) -> EventFilter:
+        return EventFilter(
+            frozenset(self._hostlist(arguments)),
+            event_filter.kinds(_texts(arguments, "kinds")),
+            frozenset(_texts(arguments, "checks")),
+            frozenset(_texts(arguments, "waves")),
+        )
 
     def _hostlist(self, arguments: Arguments) -> tuple[str, ...]:
         """The nodes asked for, as a hostlist or a list of them; none asked for is empty."""
@@ -367,6 +384,13 @@ def _text(arguments: Arguments, name: str) -> str:
     value = arguments.get(name)
     if not isinstance(value, str) or not value:
         raise BadMessage(f"{name} is missing, or no text")
+    return value
+
+
+def _texts(arguments: Arguments, name: str) -> list[str]:
+    value = arguments.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise BadMessage(f"{name}: {value!r} is no list of texts")
     return value
 
 

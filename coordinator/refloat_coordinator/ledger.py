@@ -219,6 +219,7 @@ class Ledger:
         nodes: Collection[str] = (),
         since_ns: int = 0,
         kinds: Collection[EventKind] = (),
+        checks: Collection[str] = (),
         waves: Collection[str] = (),
         limit: int = 1000,
     ) -> list[Event]:
@@ -229,9 +230,10 @@ class Ledger:
             " AND (?2 = '[]' OR node IN (SELECT value FROM json_each(?2)))"
             " AND (?3 = '[]' OR kind IN (SELECT value FROM json_each(?3)))"
             " AND (?4 = '[]' OR wave IN (SELECT value FROM json_each(?4)))"
-            " ORDER BY seq DESC LIMIT ?5"
+            " AND (?5 = '[]' OR json_extract(body, '$.check') IN (SELECT value FROM json_each(?5)))"
+            " ORDER BY seq DESC LIMIT ?6"
         )
-        parameters = (since_ns, _json(nodes), _json(kinds), _json(waves), limit)
+        parameters = (since_ns, _json(nodes), _json(kinds), _json(waves), _json(checks), limit)
         rows = await self._do(lambda db: db.execute(sql, parameters).fetchall())
         return [self._read(Event, *row) for row in reversed(rows)]
 

@@ -54,6 +54,7 @@ class MemoryLedger(Ledger):
         nodes: Collection[str] = (),
         since_ns: int = 0,
         kinds: Collection[EventKind] = (),
+        checks: Collection[str] = (),
         waves: Collection[str] = (),
         limit: int = 1000,
     ) -> list[Event]:
@@ -64,6 +65,7 @@ class MemoryLedger(Ledger):
             if event.at_ns >= since_ns
             and (not nodes or event.node in nodes)
             and (not kinds or event.kind in kinds)
+            and (not checks or event.check in checks)
             and (not waves or event.wave in waves)
         ]
         return found[-limit:]

@@ -157,6 +157,33 @@ def test_events_are_listed_with_what_was_asked(refloat: Refloat, daemon: Daemon)
     assert "2001-09-09 01:46:40   n1     hold   Held: [why] (1m05s)" in ended.out
 
 
+def test_what_is_asked_for_is_also_what_is_followed(refloat: Refloat, daemon: Daemon) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def handle(arguments: dict[str, Any]) -> list[Event]:
+        asked.append(arguments)
+        return []
+
+    async def follow(arguments: dict[str, Any]) -> AsyncIterator[Event]:
+        asked.append(arguments)
+        yield an_event("e1")
+
+    socket = daemon({"events": handle, "events_follow": follow}).path
+    only = ("--kind", "hold", "--kind", "reboot", "--check", "mounts", "--wave", "w1")
+    refloat("events", "n[1-2]", *only, "--since", "2h", "--follow", "--socket", socket)
+    fits = {"nodes": "n[1-2]", "kinds": ["hold", "reboot"], "checks": ["mounts"], "waves": ["w1"]}
+
+    assert fits in asked
+    assert [given for given in asked if "limit" in given and given.items() >= fits.items() and "since" in given]
+
+
+def test_what_has_not_happened_yet_is_not_asked_for(refloat: Refloat, daemon: Daemon) -> None:
+    ended = refloat("events", "--since", "2999-01-01", "--socket", daemon({}).path)
+
+    assert ended.status == 2
+    assert "lies in the future" in ended.err
+
+
 def test_following_tells_the_past_and_then_the_new_without_repeating(refloat: Refloat, daemon: Daemon) -> None:
     async def follow(_: dict[str, Any]) -> AsyncIterator[Event]:
         for name in ("e2", "e3"):

@@ -8,7 +8,7 @@ from unit.coordinator.cluster import Agent, Cluster, Run
 from unit.coordinator.world import event, status, view, wave_over
 
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
-from refloat_contract.words import Phase, Turn, WaveState
+from refloat_contract.words import EventKind, Phase, Turn, WaveState
 from refloat_coordinator.desk import Desk
 from refloat_coordinator.fleet import Fleet, Heard
 from refloat_coordinator.ledger import Ledger
@@ -149,6 +149,9 @@ async def test_pause_resume_abort_and_skip(room: Room) -> None:
         ("why", {"node": 7}),
         ("events", {"limit": 0}),
         ("events", {"since": "yesterday"}),
+        ("events", {"kinds": ["rebooot"]}),
+        ("events", {"kinds": "reboot"}),
+        ("events", {"checks": [7]}),
         ("status", {"nodes": {"n1": 1}}),
     ],
 )
@@ -191,6 +194,35 @@ async def test_events_are_listed_and_followed(room: Room) -> None:
 
     assert followed in await room.ask("events", nodes="coordinator")
     assert await room.ask("events", since=room.cluster.clock.time + 99) == []
+
+
+async def test_events_are_asked_for_by_kind_check_and_wave(room: Room, ledger: Ledger) -> None:
+    failed = event("e1", "n1", EventKind.CHECK_FAILED, wave="").model_copy(update={"check": "mounts"})
+    await ledger.record([failed, event("e2", "n1", EventKind.HOLD, wave="w7"), event("e3", "n2", EventKind.REBOOT)])
+
+    async def found(**asked: Any) -> list[str]:
+        return [told.id for told in await room.ask("events", **asked)]
+
+    assert await found(kinds=["check-failed", "HOLD"]) == ["e1", "e2"]
+    assert await found(checks=["mounts"]) == ["e1"]
+    assert await found(waves=["w7"], nodes="n[1-2]") == ["e2"]
+    assert await found(kinds=["reboot"], nodes="n1") == []
+    with pytest.raises(Misconfigured, match=r"no event is a 'rebooot'; did you mean reboot\? \(known: agent_started, "):
+        await found(kinds=["rebooot"])
+
+
+async def test_only_what_fits_is_followed(room: Room, ledger: Ledger) -> None:
+    following = room.desk.events_follow({"kinds": ["wave_started"], "waves": ["w7"]})
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0)
+    for told in (
+        event("e1", kind=EventKind.WAVE_STARTED, wave="w1"),
+        event("e2", kind=EventKind.WAVE_STARTED, wave="w7"),
+    ):
+        room.run.loop._announce([told])
+
+    assert (await first).id == "e2"
+    await following.aclose()  # type: ignore[attr-defined]
 
 
 async def test_why_names_the_wave_and_what_it_waits_for(room: Room) -> None:
