@@ -77,6 +77,10 @@ class Berths:
                 return f"one {kind} boots at a time: {named} booting ({count} {'node' if count == 1 else 'nodes'})"
         return ""
 
+    def has(self, node: str) -> bool:
+        """Whether the node boots."""
+        return node in self._nodes
+
     def take(self, node: str) -> None:
         """Count the node as booting from here on."""
         if node not in self._nodes:

@@ -102,16 +102,21 @@ def taken_up(trip: Trip, incidents: Iterable[Incident]) -> Breaker:
 
 
 def heard(
-    breaker: Breaker, nodes: Iterable[Node], requests: Iterable[Request], out: Container[str], now: float
+    breaker: Breaker,
+    nodes: Iterable[Node],
+    asked: Iterable[tuple[Request, Node]],
+    out: Container[str],
+    now: float,
 ) -> Breaker:
-    """The breaker after these nodes' reports and requests. A node of ``out`` is no news: it was out before."""
+    """The breaker after these reports, and requests with who asked. A node of ``out`` is no news: it was out before."""
     if not breaker.trip.percent:
         return breaker
     notes = _Notes(breaker, out, now)
     for node in nodes:
         notes.report(node.name, {failure.check for failure in node.report.failing} if node.report else set())
-    for request in requests:
-        if request.purpose is Purpose.HEALTH and request.cause:
+    for request, node in asked:
+        is_news = node.report is None or request.at > node.report.at
+        if request.purpose is Purpose.HEALTH and request.cause and is_news:
             notes.begin(request.cause, request.node)
     return notes.taken()
 

@@ -351,7 +351,8 @@ class Loop:
         names = dict.fromkeys(heard) if self._has_looked_at_checks else self.fleet.nodes
         nodes = [self.fleet.node(name) for name in names]
         out = permit_rules.out(self.fleet, self.permits) if nodes or requests else {}
-        after = breakers.heard(self.breaker, nodes, requests, out, now)
+        asked = [(request, self.fleet.node(request.node)) for request in requests]
+        after = breakers.heard(self.breaker, nodes, asked, out, now)
         after, moved = breakers.judged(after, self.fleet, self.permits, now)
         await self._save_incidents(moved, now)
         self.breaker, self._has_looked_at_checks = after, True

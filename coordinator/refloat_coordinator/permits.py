@@ -51,7 +51,7 @@ COUNTED: Final = (EventKind.DRAIN_SEEN, EventKind.RELEASED)
 def decide(fleet: Fleet, rooms: Rooms, permits: Permits, request: Request, now: float) -> Grant | Denial:
     """Answer a request for a permit; the same request gets the same answer while its permit stands."""
     held = permits.get(request.node)
-    if held is not None and is_held(held, request):
+    if held is not None and is_held(held, request) and not rooms.lacks_berth(held):
         return Grant(held, is_new=False)
     if not fleet.slurm_ok:
         return Denial(f"Slurm does not answer: {fleet.slurm_why}")

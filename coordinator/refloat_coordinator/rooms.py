@@ -57,6 +57,10 @@ class Rooms:
                 return why
         return self.berths.refusal(node) if permit.boots and self._budget.boot.binds else ""
 
+    def lacks_berth(self, permit: Permit) -> bool:
+        """Whether a node that asks once more has booted since its grant: not for its cycle, whose reboot is to come."""
+        return permit.boots and self._budget.boot.binds and not self.berths.has(permit.node)
+
     def take(self, permit: Permit) -> None:
         """Count the node as out from here on."""
         for room in (self.site, *self._of_waves.values()):

@@ -87,9 +87,13 @@ def test_nodes_that_were_out_before_do_not_count() -> None:
 
 
 def test_a_request_tells_of_a_failure_before_the_report_does() -> None:
-    breaker = rules.heard(Breaker(TRIP), [], [health(name) for name in NAMES[:5]], (), T0)
+    asked = [(health(name).model_copy(update={"at": 2.0}), Node(name)) for name in NAMES[:4]]
+    late = [(health(name).model_copy(update={"at": 0.5}), node(name)) for name in NAMES[4:]]
+    few = rules.heard(Breaker(TRIP), [], asked + late, (), T0)
+    many = rules.heard(few, [], [(health("n9").model_copy(update={"at": 2.0}), node("n9"))], (), T0)
 
-    assert judge(breaker)[1] != ()
+    assert judge(few)[1] == ()
+    assert judge(many)[1] != ()
 
 
 def test_no_incident_is_opened_by_nodes_that_slurm_does_not_know_nor_while_it_is_silent() -> None:
