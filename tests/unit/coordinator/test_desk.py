@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +15,10 @@ from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Ref
 from refloat_contract.words import EventKind, Phase, Turn, WaveState
 from refloat_coordinator.desk import Desk
 from refloat_coordinator.fleet import Fleet, Heard
+from refloat_coordinator.groups import Groups
 from refloat_coordinator.ledger import Ledger
+from refloat_service.callers import CALLER, Caller
+from refloat_service.peers import Peer
 
 
 class Room:
@@ -22,7 +29,7 @@ class Room:
         for agent in self.cluster.agents.values():
             self.cluster.report(agent)
         self.run = Run(self.cluster, ledger, 1)
-        self.desk = Desk(self.run.loop, ledger, self.cluster.clock)
+        self.desk = Desk(self.run.loop, ledger, self.cluster.clock, self.cluster)
 
     async def opened(self) -> "Room":
         self.run.connect()
@@ -251,3 +258,142 @@ def test_why_for_all_that_can_be() -> None:
     assert sentence(fleet_of(view(), status())) == "n1 is in service"
     assert sentence(Fleet()).startswith("nothing is known of n1")
     assert wave_over("n1").nodes == {"n1"}
+
+
+async def test_a_plan_shows_batches_what_stands_in_the_way_and_what_it_costs(room: Room) -> None:
+    room.cluster.agents["n1"].flags, room.cluster.agents["n1"].reason = frozenset({"IDLE", "DRAIN"}), "bad DIMM"
+    room.cluster.run_job("7", "n2", room.cluster.clock.now() + 1800)
+    await room.run.turn()
+    spec = {"nodes": "*", "reason": "new kernel", "deadline_s": 60}
+    stuck = await room.ask("wave_plan", spec=spec)
+    plan = await room.ask("wave_plan", spec=spec | {"max_unavailable": 2})
+
+    assert plan["reason"] == "reboot wave=plan (new kernel)"
+    assert plan["blocks"] == [{"turn": "skipped", "why": "drained: bad DIMM", "nodes": "n1", "count": 1}]
+    assert (stuck["batches"], stuck["estimate"]["left"]) == ([], "n[2,10]")
+    assert stuck["estimate"]["stuck"] == "budget wave plan: 1 of 1 out: n1 (drained: bad DIMM)"
+    assert [batch["nodes"] for batch in plan["batches"]] == ["n2", "n10"]
+    assert plan["estimate"]["overdue"] == "n2"
+    assert "a node is taken to be out for 10m00s: no cycle of recipe reboot is in the record" in plan["notes"]
+    assert any("these nodes are held then, and stay drained" in note for note in plan["notes"])
+
+
+async def test_a_plan_takes_how_long_nodes_were_out_from_the_record(room: Room, ledger: Ledger) -> None:
+    entered = event("a", "n1", EventKind.PHASE_ENTERED, at_ns=10**18)
+    await ledger.record([entered, event("b", "n1", EventKind.RESUMED, at_ns=10**18 + 120 * 10**9)])
+    plan = await room.ask("wave_plan", spec={"nodes": "n[1-2]"})
+
+    assert (plan["estimate"]["out_s"], plan["estimate"]["duration_s"]) == (120, 240)
+    assert plan["notes"][0] == "a node is out for 2m00s: the median of the last 1 cycles of recipe reboot"
+
+
+async def test_a_plan_of_nodes_that_another_wave_has_says_so(room: Room) -> None:
+    report = await room.ask("wave_start", spec={"nodes": "n[1-2]"})
+    plan = await room.ask("wave_plan", spec={"nodes": "n[2,10]"})
+
+    assert plan["conflict"] == f"wave {report.id} is about n2 already: wait for its end, or abort it"
+
+
+async def test_a_plan_asks_the_blocker(room: Room) -> None:
+    blocked = await room.ask("wave_plan", spec={"nodes": "n1", "blocker": "/bin/sh -c 'echo backup; exit 1'"})
+    free = await room.ask("wave_plan", spec={"nodes": "n1", "blocker": "/bin/true"})
+
+    assert blocked["blocker"] == "blocked by sh: backup"
+    assert (free["blocker"], free["first"]) == ("lets 1 nodes go", "n1")
+
+
+ALICE = Peer(1 << 30, 987654321, frozenset())
+
+
+@contextlib.contextmanager
+def called_by(peer: Peer, *, may_act: bool) -> Iterator[None]:
+    token = CALLER.set(Caller(peer, may_act))
+    try:
+        yield
+    finally:
+        CALLER.reset(token)
+
+
+async def test_only_root_may_name_any_blocker(room: Room, ledger: Ledger) -> None:
+    spec = {"nodes": "n1", "blocker": "/bin/true --now"}
+    listed = Desk(room.run.loop, ledger, room.cluster.clock, room.cluster, ["/bin/true --now"])
+    with called_by(ALICE, may_act=True):
+        with pytest.raises(Refused, match="is not one that operators may name"):
+            await room.ask("wave_start", spec=spec)
+        with pytest.raises(Refused, match="is not one that operators may name"):
+            await room.ask("wave_plan", spec=spec)
+        report = await listed.wave_start({"spec": spec})
+
+    assert report.spec.blocker == "/bin/true --now"
+
+
+async def test_a_plan_of_somebody_who_may_only_read_runs_no_command(room: Room, ledger: Ledger, tmp_path: Path) -> None:
+    command = f"/usr/bin/touch {tmp_path}/ran"
+    listed = Desk(room.run.loop, ledger, room.cluster.clock, room.cluster, [command])
+    with called_by(ALICE, may_act=False):
+        plan = await listed.wave_plan({"spec": {"nodes": "n1", "blocker": command}})
+
+    assert plan["blocker"] == "not asked: you may only read here"
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_who_asked_for_what_is_in_the_record(room: Room) -> None:
+    with called_by(ALICE, may_act=True):
+        report = await room.ask("wave_start", spec={"nodes": "n[1-2]"})
+        await room.run.turn()
+        paused = await room.ask("wave_pause", id=report.id)
+        await room.ask("wave_resume", id=report.id)
+        await room.ask("wave_skip", id=report.id, nodes="n2")
+        await room.ask("wave_retry", id=report.id, nodes="n2")
+        await room.ask("wave_abort", id=report.id)
+        await room.ask("wave_abort", id=report.id)  # twice is once
+    told = await room.ask("events")
+
+    assert (report.by, paused.why) == ("uid 987654321", "paused by uid 987654321")
+    of_operators = [(event.kind, event.operator) for event in told if event.operator]
+    assert of_operators == [
+        (kind, "uid 987654321")
+        for kind in (
+            EventKind.WAVE_STARTED,
+            EventKind.WAVE_PAUSED,
+            EventKind.WAVE_RESUMED,
+            EventKind.NODES_SKIPPED,
+            EventKind.NODES_RETRIED,
+            EventKind.WAVE_ABORTED,
+        )
+    ]
+    assert next(e.message for e in told if e.kind is EventKind.NODES_SKIPPED).endswith(
+        "n2 taken out of the wave, by uid 987654321"
+    )
+
+
+async def test_groups_and_patterns_are_hostlists(room: Room) -> None:
+    racks = Groups({"rack": {"r1": frozenset({"n1", "n2"})}})
+    room.run.loop.budget = replace(room.run.loop.budget, groups=racks)
+
+    assert await room.ask("expand", nodes="@rack:r1") == ["n1", "n2"]
+    assert await room.ask("expand", nodes="*!@r1") == ["n10"]
+    report = await room.ask("wave_start", spec={"nodes": "@rack:r1", "per_group": {"rack": 1}})
+    assert report.counts == {Turn.WAITING: 2}
+
+
+async def test_nodes_that_are_alike_are_told_together(room: Room) -> None:
+    room.cluster.agents["n2"].flags, room.cluster.agents["n2"].reason = frozenset({"IDLE", "DRAIN"}), "bad DIMM"
+    await room.run.turn()
+    alike, other = await room.ask("summary")
+
+    assert (alike["nodes"], alike["count"], alike["slurm"]) == ("n[1,10]", 2, "in use or idle")
+    assert (other["nodes"], other["slurm"], other["why"]) == ("n2", "DRAIN", "bad DIMM")
+    assert {one["phase"] for one in (alike, other)} == {Phase.IN_SERVICE}
+
+
+async def test_canaries_are_taken_from_the_nodes_that_are_free_soonest(room: Room) -> None:
+    now = room.cluster.clock.now()
+    room.cluster.run_job("7", "n1", now + 7200)
+    room.cluster.run_job("8", "n2", now + 60)
+    await room.run.turn()
+    spec = {"nodes": "n[1-2]", "canary": 1, "order": "soonest-free"}
+    report = await room.ask("wave_start", spec=spec)
+    shown = await room.ask("wave_show", id=report.id)
+
+    assert [node.node for node in shown["nodes"]] == ["n2", "n1"]

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from unit.coordinator.world import event, request, wave_over
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event, Order, WaveReport, decode, encode
 from refloat_contract.topics import Kind
-from refloat_contract.words import EventKind, OrderKind, Turn, WaveState
+from refloat_contract.words import EventKind, NodeOrder, OrderKind, Turn, WaveState
 from refloat_coordinator import wave as wave_rules
+from refloat_coordinator.blocker import judge
 from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.wave import Wave
+from refloat_slurm.gateway import JobEnd
 
 TURNS = 400
 
@@ -96,6 +99,83 @@ async def test_killed_at_any_boundary_the_wave_goes_on_and_ends_right(tmp_path: 
 
         is_right(cluster, report, await record_of(path))
     assert count > 40
+
+
+def strict_wave() -> Wave:
+    """A wave with all that may stand in its way: its blocker, its canary, its order, a job that does not end."""
+    spec: dict[str, object] = {"canary": 1, "soak_s": 5, "order": "soonest-free", "blocker": "/bin/may-i"}
+    return wave_over("n1", "n2", **spec, deadline_s=20, on_deadline="requeue").but(by="alice")
+
+
+def strict_cluster(kills: frozenset[int] = frozenset()) -> Cluster:
+    cluster = cluster_of(kills, n1="good", n2="good")
+    began = cluster.clock.now()
+    cluster.run_job("7", "n1")
+    cluster.blocker = lambda asked, at: judge(asked, int(at < began + 15), "backup is running", at)
+    return cluster
+
+
+@pytest.mark.timeout(120)  # every boundary with REFLOAT_CRASH=all
+async def test_killed_at_some_boundary_a_wave_with_every_policy_ends_right(tmp_path: Path) -> None:
+    cluster = strict_cluster()
+    await to_the_end(tmp_path / "count", cluster, strict_wave())
+    every = 1 if os.environ.get("REFLOAT_CRASH") == "all" else 4
+    for point in range(1, cluster.boundaries + 1, every):
+        cluster = strict_cluster(frozenset({point}))
+        path = tmp_path / f"k{point}"
+        report = await to_the_end(path, cluster, strict_wave())
+        record = await record_of(path)
+
+        is_right(cluster, report, [e for e in record if e.kind not in OF_JOBS])
+        assert set(cluster.ended) == {("7", JobEnd.REQUEUE)}
+        assert [(e.node, e.operator) for e in record if e.kind is EventKind.DEADLINE_PASSED] == [("n1", "alice")]
+
+
+OF_JOBS = {EventKind.DEADLINE_PASSED, EventKind.JOBS_ENDED}
+
+
+async def test_whose_jobs_were_ended_and_at_whose_wish_is_in_the_record(tmp_path: Path) -> None:
+    cluster = strict_cluster()
+    cluster.run_job("8", "n1")
+    cluster.stubborn = {"8"}
+    ledger, _ = await open_killable(tmp_path / "l", cluster)
+    async with ledger:
+        run = Run(cluster, ledger, 1)
+        run.connect()
+        await run.turn()
+        await run.loop.start(strict_wave().but(spec=strict_wave().spec.model_copy(update={"order": NodeOrder.NAME})))
+        for _ in range(60):
+            await run.turn()
+        told = await ledger.events(kinds=list(OF_JOBS))
+
+    assert [(event.kind, event.node, event.operator) for event in told[:2]] == [
+        (EventKind.DEADLINE_PASSED, "n1", "alice"),
+        (EventKind.JOBS_ENDED, "n1", "alice"),
+    ]
+    assert told[1].message == (
+        "w1: requeued, as alice asked: job 7 of alice, "
+        "job 8 of alice (refused: Only batch jobs are accepted or processed)"
+    )
+    assert cluster.agents["n1"].reboots == 0  # the other job still runs
+
+
+async def test_a_blocked_wave_begins_when_its_blocker_lets_it(tmp_path: Path) -> None:
+    cluster = strict_cluster()
+    del cluster.running["7"]
+    ledger, _ = await open_killable(tmp_path / "l", cluster)
+    async with ledger:
+        run = Run(cluster, ledger, 1)
+        run.connect()
+        await run.turn()
+        await run.loop.start(wave_over("n1", "n2", blocker="/bin/may-i"))
+        for _ in range(3):
+            await run.turn()
+        blocked = run.reports("w1")
+        for _ in range(40):
+            await run.turn()
+
+        assert (blocked.counts, blocked.why) == ({Turn.WAITING: 2}, "blocked by may-i: backup is running")
+        assert run.reports("w1").counts == {Turn.DONE: 2}
 
 
 async def test_killed_again_and_again_the_wave_still_ends_right(tmp_path: Path) -> None:
