@@ -272,7 +272,7 @@ async def test_a_plan_shows_batches_what_stands_in_the_way_and_what_it_costs(roo
     assert plan["blocks"] == [{"turn": "skipped", "why": "drained: bad DIMM", "nodes": "n1", "count": 1}]
     assert (stuck["batches"], stuck["estimate"]["left"]) == ([], "n[2,10]")
     assert stuck["estimate"]["stuck"] == "budget wave plan: 1 of 1 out: n1 (drained: bad DIMM)"
-    assert [batch["nodes"] for batch in plan["batches"]] == ["n2", "n10"]
+    assert [batch["nodes"] for batch in plan["batches"]] == ["n[2,10]"]
     assert plan["estimate"]["overdue"] == "n2"
     assert "a node is taken to be out for 10m00s: no cycle of recipe reboot is in the record" in plan["notes"]
     assert any("these nodes are held then, and stay drained" in note for note in plan["notes"])
