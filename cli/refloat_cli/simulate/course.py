@@ -34,6 +34,7 @@ WORKING: Final = frozenset({Standing.JOBS, Standing.DRAINING})
 """Jobs run there."""
 LOST: Final = frozenset({Standing.DRAINED, Standing.REBOOTING, Standing.RETURNING, Standing.HELD, Standing.GONE})
 """No jobs run there, and none may: because of the wave."""
+OUT: Final = LOST | {Standing.DRAINING}
 
 _RETURNING: Final = frozenset({Phase.MOUNTING, Phase.STARTING, Phase.CHECKING, Phase.RESUMING})
 
@@ -54,6 +55,10 @@ class Course:
     began_at: float = 0.0
     ended_at: float = 0.0
     samples: list[Sample] = field(default_factory=list)
+    serving: int = 0
+    """How many nodes are in service."""
+    out: int = 0
+    """How many are not, because of the wave."""
     least: int = 0
     least_at: float = 0.0
     most_out: int = 0
@@ -70,8 +75,8 @@ class Course:
             return
         self._pass(now)
         if before is not None:
-            self._counts[before] -= 1
-        self._counts[standing] += 1
+            self._count(before, -1)
+        self._count(standing, 1)
         self._at[node.name] = standing
         self._weigh(now)
 
@@ -80,10 +85,10 @@ class Course:
         """On how many nodes in service jobs run."""
         return self._counts[Standing.JOBS]
 
-    @property
-    def serving(self) -> int:
-        """How many nodes are in service."""
-        return sum(self._counts[standing] for standing in SERVING)
+    def _count(self, standing: Standing, by: int) -> None:
+        self._counts[standing] += by
+        self.serving += by * (standing in SERVING)
+        self.out += by * (standing in OUT)
 
     def begin(self, now: float) -> None:
         """From here on it counts."""
@@ -116,10 +121,9 @@ class Course:
         return sum(self.node_s.get(standing, 0.0) for standing in LOST) / 3600.0
 
     def _weigh(self, now: float) -> None:
-        serving = self.serving
-        if serving < self.least:
-            self.least, self.least_at = serving, now
-        self.most_out = max(self.most_out, sum(self._counts[standing] for standing in LOST | {Standing.DRAINING}))
+        if self.serving < self.least:
+            self.least, self.least_at = self.serving, now
+        self.most_out = max(self.most_out, self.out)
 
     def _pass(self, now: float) -> None:
         passed_s, self.now = now - self.now, now

@@ -121,7 +121,7 @@ def table(outcome: Outcome) -> RenderableType:
     rows.add_row("jobs harmed", harmed, f"{outcome.jobs_run} ran to their end")
     rows.add_row("reboots", str(outcome.reboots), "")
     rows.add_row("slurmctld", str(outcome.slurm_reads), f"reads, {outcome.slurm_writes} writes, all in all")
-    turn = f"seconds; the coordinator was given a turn every {outcome.turn_s:g} s of simulated time"
+    turn = f"seconds; at its end the coordinator looked every {outcome.turn_s:g} s of simulated time"
     rows.add_row("simulated in", f"{outcome.took_s:g}", turn)
     return Group(rows)
 

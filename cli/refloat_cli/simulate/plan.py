@@ -56,7 +56,7 @@ class Plan(Settings):
     start: str = Field("", description="when it begins: 2026-11-23T20:00, local time; empty: now")
     until_s: float = Field(14 * 86400.0, gt=0, description="give up after so much simulated time")
     turn_s: float = Field(
-        0.0, ge=0, description="how often the coordinator looks; 0: every 5 s, less on large clusters"
+        0.0, ge=0, description="how often the coordinator looks; 0: every 5 s, less in the end of what lasts"
     )
     warm_up_s: float = Field(0.0, ge=0, description="jobs run for so long before the wave is started")
     wave: dict[str, Any] = Field(default_factory=dict, description="the wave, as `refloat wave start --spec` takes it")

@@ -5,6 +5,7 @@ The coordinator takes a turn at a fixed pace: the feed tells what changed, its l
 out. Between two turns nodes act at their exact times.
 """
 
+import math
 import random
 import uuid
 from collections.abc import Callable
@@ -33,13 +34,18 @@ from refloat_coordinator.hands import Hands
 from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.wave import PauseCause, Wave
 from refloat_service.mqtt import Publication
-from refloat_slurm.gateway import Change
+from refloat_slurm import states
+from refloat_slurm.gateway import Change, NodeView
 from refloat_slurm.simulated import Rules, SimulatedGateway, SimulatedSlurmctld
 from refloat_slurm.simulated.agenda import Agenda
 
 _TURN_S: Final = 5.0
-_NODES_PER_TURN_S: Final = 400
-"""The coordinator's turns are made this much rarer where there are more nodes than that."""
+"""How often the coordinator looks at first, as a real one does."""
+_NODE_TURNS: Final = 4_000_000
+_FEW_TURNS: Final = 200
+"""A simulation that lasts looks ever more rarely: half as often after so many turns, times nodes, but not fewer."""
+_QUIET_S: Final = 60.0
+"""Where nothing has happened that a coordinator acts on, only its deadlines can move it: so often is enough."""
 _SCHEDULE_S: Final = 30.0
 """Slurm's default between two passes of its backfill scheduler."""
 _SLURMD_TIMEOUT_S: Final = 300.0
@@ -92,13 +98,14 @@ class World:
     _hands: Hands = field(init=False)
     _topics: Topics = field(default_factory=lambda: Topics("simulated"))
     _posted: list[Publication] = field(default_factory=list)
+    _changed: dict[str, NodeView] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Bring all of it up; jobs that ran in the dump run on."""
         plan, names = self.plan, self.inventory.names
         self._chance = random.Random(plan.seed)  # noqa: S311 - a simulation that can be repeated
         self._agenda = Agenda(_start(plan))
-        self.turn_s = plan.turn_s or max(_TURN_S, _TURN_S * round(len(names) / _NODES_PER_TURN_S))
+        self.turn_s = plan.turn_s or _TURN_S
         rules = Rules(slurmd_timeout_s=_SLURMD_TIMEOUT_S, schedule_s=_SCHEDULE_S)
         self.slurmctld = SimulatedSlurmctld(names, rules=rules, now=self.now, clock=lambda: self.now, log_limit=1)
         self.course = Course(self.now)
@@ -148,12 +155,22 @@ class World:
         self.course.end(self.now)
 
     async def _until(self, at: float, is_over: Callable[[], bool]) -> None:
-        turn_at = self.now
-        while turn_at < at and not is_over():
-            for happen in self._agenda.until(turn_at):
+        due_at, looked_at = self.now, -math.inf
+        while due_at < at and not is_over():
+            for happen in self._agenda.until(due_at):
                 happen()
-            await self._turn()
-            turn_at = self.now + self.turn_s
+            if self._is_due() or self.now - looked_at >= _QUIET_S:
+                await self._turn()
+                looked_at = self.now
+            due_at = self.now + self.turn_s
+
+    def _is_due(self) -> bool:
+        """Whether anything happened that the coordinator acts on; jobs that come and go are not."""
+        self.slurmctld.tick()
+        self._changed.update(self.slurmctld.take_stirred())
+        if len(self._inbox):
+            return True
+        return any(_serves(view) != _serves(self.nodes[name].view) for name, view in self._changed.items())
 
     def _is_over(self, progress: Progress) -> bool:
         if self.wave is None:
@@ -171,11 +188,11 @@ class World:
     async def _turn(self) -> None:
         """What the coordinator does in one period: read, decide, write, tell."""
         self.turns += 1
-        self.slurmctld.tick()
+        self._slow_down()
         self._submit()
-        changed = self.slurmctld.take_stirred()
-        if self.turns == 1:
-            changed = self.slurmctld.views()
+        self.slurmctld.tick()
+        changed = {**self._changed, **self.slurmctld.take_stirred()} if self.turns > 1 else self.slurmctld.views()
+        self._changed = {}
         self._loop.observe(Read(self.now, tuple(view_of(view, 1, self.turns) for view in changed.values())))
         while True:
             for order in await self._loop.step():
@@ -191,6 +208,10 @@ class World:
                 node.shown(view)
             self.course.put(node, self.now)
         self.course.sample(self.now)
+
+    def _slow_down(self) -> None:
+        if not self.plan.turn_s and self.turns % max(_FEW_TURNS, _NODE_TURNS // len(self.nodes)) == 0:
+            self.turn_s *= 2
 
     def _deliver(self) -> None:
         posted, self._posted = self._posted, []
@@ -309,6 +330,10 @@ def _drawn(chance: random.Random, names: list[str], share: Share) -> frozenset[s
     if str(share).strip() in {"0", "0%"}:
         return frozenset()
     return frozenset(chance.sample(names, min(len(names), parse_amount(share).of(len(names)))))
+
+
+def _serves(view: NodeView | None) -> bool:
+    return view is not None and not states.is_drain_set(view) and "DOWN" not in view.flags
 
 
 async def _no_time(_seconds: float) -> None:
