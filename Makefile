@@ -10,10 +10,11 @@ LAB_NODES ?= 4
 ARGS ?=
 MINUTES ?= 10
 PACKAGE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.12 /usr/bin/python3.13 /usr/bin/python3.11 /usr/bin/python3))
+SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev deb rpm lint-packages
+.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,6 +67,18 @@ lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and le
 
 lab-test: venv-dev ## the tests on the lab
 	$(BIN)/pytest -m lab tests/lab
+
+fuzz: venv-dev ## read what nobody would write: hypothesis, then atheris for SECONDS each where PyPI has it
+	REFLOAT_FUZZ_EXAMPLES=2000 REFLOAT_FUZZ_KB=16 $(BIN)/pytest -q --timeout=1200 tests/fuzz
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet "atheris>=3" || \
+		{ echo "atheris cannot be installed here: hypothesis was all"; exit 0; }
+	@if $(BIN)/python -c "import atheris" 2>/dev/null; then $(BIN)/python tests/fuzz/atheris_run.py $(SECONDS); fi
+
+audit: venv-dev ## known vulnerabilities of what is pinned (needs the network; without it, says so)
+	@$(BIN)/python -c "import pip_audit" 2>/dev/null || $(BIN)/python -m pip install --quiet pip-audit || true
+	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
+		$(BIN)/python -m pip_audit --requirement requirements.lock --no-deps --disable-pip || exit 1; \
+	else echo "pip-audit cannot be installed here: nothing was audited"; fi
 
 broker-test: venv-dev ## the tests of access list, certificates and docs/broker.md, on a real mosquitto
 	$(BIN)/pytest -m broker tests/broker

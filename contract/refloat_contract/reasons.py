@@ -25,7 +25,8 @@ RELEASE_WORD: Final = "refloat-release:"
 NO_CYCLE: Final = "-"
 _PRIOR: Final = " was: "
 _MAX_DIGITS: Final = 3
-_OPTION = re.compile(r"(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
+# From the start of a word only, so that a long text is read once.
+_OPTION = re.compile(r"(?<![a-z_])_*(?P<key>[a-z][a-z_]*)=(?P<value>[^\s\"']+)")
 _SLURM_SUFFIX = re.compile(r" : (?:Not responding|reboot (?:requested|issued|complete|timed out))(?= : |$)")
 _CYCLE_AND_PRIOR = re.compile(r" refloat=(?P<cycle>[^\s\"']+) was: (?P<prior>.*)$")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
@@ -188,7 +189,9 @@ def _by_first_word(text: str, dialect: Dialect) -> Reason:
 def _prior(text: str, dialect: Dialect) -> str:
     """The reason to give back. None of our own words is one: given back, it would ask for the next cycle, for ever."""
     prior = _without_suffix(text)
-    return prior if isinstance(parse(prior, dialect), Foreign) else ""
+    # What stands behind a `was:` of its own does not change whose it is, however many there are.
+    meant = Foreign(prior) if _SLURM_REBOOT.search(prior) else parse(prior.partition(_PRIOR)[0], dialect)
+    return prior if isinstance(meant, Foreign) else ""
 
 
 def _of_cycle(text: str, dialect: Dialect) -> tuple[str, str, str]:

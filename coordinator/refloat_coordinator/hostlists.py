@@ -21,8 +21,8 @@ MAX_NODES: Final = 100_000
 
 _MAX_DIGITS: Final = 18
 _NUMBER: Final = re.compile(r"\d+")
-_PATTERN: Final = re.compile(r"(?:[^\s,\[]|\[[^\]]*\])+")
-_BRACKETS: Final = re.compile(r"\[([^\]]*)\]")
+_PATTERN: Final = re.compile(r"(?:[^\s,\[]|\[[^\[\]]*\])+")
+_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _NAMED: Final = re.compile(r"[@*?]")
 # A group that is named in full: patterns and ranges of groups are ClusterShell's to read.
 _GROUP: Final = re.compile(r"@(?:(?P<kind>[\w.-]+):)?(?P<name>[\w.-]+)(?![\w.:*?\[-])")
@@ -53,7 +53,7 @@ def expand(text: str, kinds: Kinds | None = None, known: Collection[str] = ()) -
         nodes = NodeSet(text, resolver=resolver)
     except GroupResolverSourceError as error:
         raise Misconfigured(_no_kind(str(error), kinds or {})) from error
-    except (NodeSetException, GroupResolverError, ValueError) as error:
+    except (NodeSetException, GroupResolverError, ValueError, AssertionError) as error:
         raise Misconfigured(f"hostlist {text[:200]!r} cannot be read: {error}; write it like n[1-4,7]") from error
     names = tuple(str(name) for name in nodes)
     if not names:
@@ -117,7 +117,7 @@ def _count(text: str) -> int:
 def _span(text: str) -> int:
     bounds = text.partition("/")[0].strip()
     numbers = _NUMBER.findall(bounds)
-    if len(numbers) < 2:  # noqa: PLR2004 - a range has two ends
+    if not numbers or (len(numbers) < 2 and not bounds.startswith("-")):  # noqa: PLR2004 - a range has two ends
         return 1
     if any(len(number) > _MAX_DIGITS for number in numbers):
         return MAX_NODES + 1

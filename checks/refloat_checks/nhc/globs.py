@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from typing import Final
 
 _EXTENDED: Final = "?*+@!"
+_LONGEST: Final = 1000
 
 
 def parse(pattern: str) -> Node:
     """Read a pattern. What bash cannot read stands for itself.
 
-    Raises BadPattern for brackets that bash reads in one way or another depending on the text.
+    Raises BadPattern for brackets that bash reads in one way or another depending on the text, and for a pattern that
+    nobody has written by hand: brackets that are never closed are looked for to its end, each anew.
     """
+    if len(pattern) > _LONGEST:
+        raise BadPattern(pattern[:_LONGEST], _LONGEST, f"a glob has at most {_LONGEST} characters")
     return _parse(pattern, 0)
 
 
