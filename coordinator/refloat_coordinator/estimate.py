@@ -200,12 +200,13 @@ class _Play:
         return drained_at + out_s
 
     def _drained_at(self, node: str) -> float:
-        free_at = self._free_at.get(node, 0.0)
-        if free_at == float("inf"):
-            return self._now + self._wait_s if self._wave.spec.deadline_s is None else free_at
-        if free_at > self._now or self._now == self._began_at:
+        free_at, deadline_s = self._free_at.get(node, 0.0), self._wave.spec.deadline_s
+        if free_at == float("inf") and deadline_s is not None:
+            return free_at
+        if self._now < free_at < float("inf") or (self._now == self._began_at and not free_at):
             return max(free_at, self._now)
-        return self._now + self._wait_s
+        # Jobs that nobody knows yet: an average says of no node that it is past its deadline.
+        return self._now + min(self._wait_s, deadline_s if deadline_s is not None else self._wait_s)
 
     def _take_back(self) -> None:
         """Go on to the next moment at which nodes come back."""
