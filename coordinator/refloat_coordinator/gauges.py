@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from refloat_contract.words import Phase, Turn, Verdict
+from refloat_contract.words import Phase, Purpose, Turn, Verdict
 from refloat_coordinator.breaker import Breaker
-from refloat_coordinator.fleet import Fleet, Node
+from refloat_coordinator.fleet import Fleet
 from refloat_coordinator.permit import Permit
 from refloat_coordinator.rooms import Rooms
 from refloat_coordinator.wave import Wave
@@ -36,7 +36,7 @@ USED: Final = Family("budget_used", "Nodes that count against a limit of the bud
 ALLOWED: Final = Family("budget_allowed", "Nodes that a limit of the budget allows to be out.", "limit")
 PERMITS: Final = Family("permits", "Permits that are held, by what for.", "purpose")
 WAVES: Final = Family("wave_nodes", "Nodes of a wave that is under way, by where they are in it.", "wave", "turn")
-INCIDENTS: Final = Family("incidents_open", "Incidents of the breaker that are open, by check.", "check")
+INCIDENTS: Final = Family("incidents_open", "Incidents of the breaker that are open.")
 
 FLEET: Final = (NODES, VERDICTS, AGENTS, OUT, USED, ALLOWED, PERMITS, WAVES, INCIDENTS)
 """What is told of the nodes, also to InfluxDB."""
@@ -98,21 +98,16 @@ def measure(
     phases = Counter(str(report.phase) if report else UNHEARD for report in reports)
     verdicts = Counter(str(report.verdict if report else Verdict.UNKNOWN) for report in reports)
     purposes = Counter(str(permit.purpose) for permit in permits.values())
-    open_now = Counter(incident.check for incident in breaker.open)
     return [
         *(Gauge(NODES, phases[name], name) for name in (*map(str, Phase), UNHEARD)),
         *(Gauge(VERDICTS, verdicts[name], name) for name in map(str, Verdict)),
-        Gauge(AGENTS, sum(_is_online(node) for node in known)),
+        Gauge(AGENTS, sum(node.online for node in known)),
         Gauge(OUT, len(fleet.outages.keys() | permits.keys())),
         *_budget(rooms),
-        *(Gauge(PERMITS, count, purpose) for purpose, count in sorted(purposes.items())),
+        *(Gauge(PERMITS, purposes[name], name) for name in (str(Purpose.CYCLE), str(Purpose.HEALTH))),
         *(gauge for wave in waves for gauge in _wave(wave)),
-        *(Gauge(INCIDENTS, count, check) for check, count in sorted(open_now.items())),
+        Gauge(INCIDENTS, len(breaker.open)),
     ]
-
-
-def _is_online(node: Node) -> bool:
-    return node.online
 
 
 def _budget(rooms: Rooms) -> Iterator[Gauge]:
