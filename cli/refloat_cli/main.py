@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from refloat_cli import check, config, cycle, nodes, wave
+from refloat_cli import budget, check, config, cycle, nodes, wave
 from refloat_cli.demo.command import demo
 from refloat_cli.gate import PATIENCE_S, wait
 from refloat_cli.options import Json
@@ -30,7 +30,9 @@ app.command(epilog="Example: refloat events n3 --since 2h --follow")(nodes.event
 app.command(epilog="Example: refloat demo --json")(demo)
 app.command(epilog="Example: refloat simulate --nodes 'n[1-1000]' -w max_unavailable=50 --never-return 2%")(simulate)
 app.add_typer(check.app, name="check")
+app.command(epilog="Example: refloat budget --all")(budget.budget)
 app.add_typer(wave.app, name="wave")
+app.add_typer(budget.breaker, name="breaker")
 app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
 app.add_typer(pki.app, name="pki")

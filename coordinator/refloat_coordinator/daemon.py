@@ -15,7 +15,9 @@ import structlog
 from refloat_contract.errors import Misconfigured, RefloatError, Refused
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
+from refloat_coordinator import budget_desk
 from refloat_coordinator import hands as hand_rules
+from refloat_coordinator.budget_desk import BudgetDesk
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings
@@ -189,7 +191,7 @@ class Coordinator:
         async def refuse(_arguments: Any) -> None:
             raise Refused(f"this coordinator is {self._waits_for or 'starting'}: ask there")
 
-        commands = dict.fromkeys((name for name in vars(Desk) if not name.startswith("_")), refuse)
+        commands = dict.fromkeys((name for name in {**vars(Desk), **vars(BudgetDesk)} if name[0] != "_"), refuse)
         mode, group = int(self._settings.socket_mode, 8), self._settings.socket_group or None
         with contextlib.suppress(Misconfigured):
             await ControlServer(self._settings.socket, commands, mode, group).serve()
@@ -372,10 +374,13 @@ class _Parts:
         self.orders: asyncio.Queue[Errand] = asyncio.Queue()
         self.control = ControlServer(
             settings.socket,
-            Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
+            {
+                **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
+                **BudgetDesk(self.loop, clock, self.sources.troubles).handlers(),
+            },
             int(settings.socket_mode, 8),
             settings.socket_group or None,
-            ACTING,
+            ACTING | budget_desk.ACTING,
             take_over=leadership.took_over,
         )
 

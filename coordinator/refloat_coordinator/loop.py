@@ -443,6 +443,10 @@ class Loop:
             rooms.take(answer.permit)
         return answer
 
+    def rooms(self, now: float) -> Rooms:
+        """What every limit leaves now."""
+        return Rooms(self.fleet, self.permits, self.budget, now, self._limits_of)
+
     def _limits_of(self, wave_id: str) -> tuple[Limit, ...]:
         wave = self.waves.get(wave_id)
         return wave_moves.limits_of(wave, self.groups) if wave else ()

@@ -50,7 +50,7 @@ class Rooms:
         """Why this permit cannot be given now; empty when it can. One that ``is_out`` already takes nothing away."""
         node = permit.node
         if not is_out:
-            for room in (self.site, self._own(permit.wave)):
+            for room in (self.site, self.of_wave(permit.wave)):
                 if why := room.refusal(node):
                     return why
             if permit.purpose is Purpose.HEALTH and (why := self.health.refusal(node)):
@@ -101,7 +101,8 @@ class Rooms:
             rule, self._budget.groups, boots.booting(self._fleet, self._permits, rule, self._now), self._fleet
         )
 
-    def _own(self, wave: str) -> Room:
+    def of_wave(self, wave: str) -> Room:
+        """What a wave lets out at once."""
         if wave not in self._of_waves:
             limits = self._limits_of(wave) if wave else ()
             self._of_waves[wave] = Room(limits, out(self._fleet, self._permits) if limits else {}, self._fleet.serving)
