@@ -14,7 +14,7 @@ SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle lock clean venv venv-dev deb rpm lint-packages
+.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle completions lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -110,6 +110,9 @@ rpm: ## build/rpm: packages for this release of EL, or for machines with this Py
 
 lint-packages: ## lintian over build/deb, rpmlint over build/rpm: nothing to say, or a reason in packaging/
 	@packaging/lint.sh build/deb build/rpm
+
+completions: venv-dev ## write packaging/completions/: what bash, zsh and fish read to complete the refloat command
+	$(BIN)/python -m refloat_cli.completions packaging/completions
 
 lock: venv-dev ## pin the newest versions of all dependencies
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --strip-extras \

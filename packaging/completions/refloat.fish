@@ -1,0 +1,1 @@
+complete --command refloat --no-files --arguments "(env _REFLOAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) refloat)" --condition "env _REFLOAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) refloat"
