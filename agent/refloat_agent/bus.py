@@ -44,6 +44,8 @@ ASK_AGAIN_S: Final = 15.0
 """A request without an answer is asked again after this: the coordinator may have been restarted meanwhile."""
 ABSENT_AFTER_S: Final = 15.0
 """A coordinator that has not been heard for so long is absent; until then it may only be slow, or being restarted."""
+CONNECTS_PER_S: Final = 500
+"""So many agents come back in a second to a broker that all of them have lost."""
 _FLUSH_S: Final = 5.0
 _RETRY_S: Final = 1.0
 
@@ -132,7 +134,7 @@ class Bus:
             case Kind.ORDER:
                 self._order(decode(Order, payload))
             case Kind.SLURM:
-                self._view(decode(SlurmView, payload))
+                self._view(decode(SlurmView, payload), kept=retained)
             case Kind.COORDINATOR:
                 self._heartbeat(decode(CoordinatorStatus, payload), retained=retained)
             case _:
@@ -148,6 +150,7 @@ class Bus:
             self._ignore("stale_epoch", epoch=status.epoch)
             return
         self._coordinator = status
+        self._link.spread_s = max(self._link.spread_s, status.nodes / CONNECTS_PER_S)
         if status.online and not retained:  # a retained one may be years old
             self._alive_s = self._last_alive_s = self._clock.boottime_s()
             self._slurm.heartbeat(status)
@@ -163,11 +166,11 @@ class Bus:
         is_heard = self._clock.boottime_s() - self._alive_s < ABSENT_AFTER_S
         return is_heard and status.epoch < self._coordinator.epoch
 
-    def _view(self, view: SlurmView) -> None:
+    def _view(self, view: SlurmView, *, kept: bool) -> None:
         if view.node != self._node:
             self._ignore("not_for_us", node=view.node)
             return
-        self._slurm.offer(view)
+        self._slurm.offer(view, kept=kept)
         self._wake()
 
     def _order(self, order: Order) -> None:

@@ -41,7 +41,7 @@ def wants(
     state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy, gate: GateFacts = NO_GATE
 ) -> Wants:
     """What to look at closely for the next decision about a node without a cycle."""
-    stale = hint is None or (not hint.from_feed and hint.age_s >= policy.poll_s)
+    stale = hint is None or not (hint.from_feed or hint.rests or hint.age_s < policy.poll_s)
     lifts = hint is not None and _may_lift(hint.view, health, policy)
     boot = state.boot_failed or gate.overdue
     return Wants(

@@ -12,12 +12,16 @@ from refloat_slurm.gateway import Job, NodeView
 
 @dataclass(frozen=True, slots=True)
 class SlurmFacts:
-    """The node as Slurm shows it. ``fresh``: read from slurmctld for this very decision."""
+    """The node as Slurm shows it. ``fresh``: read from slurmctld for this very decision.
+
+    ``rests``: the feed is silent for all nodes at once, and it is not this one's turn to ask slurmctld just to look.
+    """
 
     view: NodeView
     fresh: bool
     age_s: float = 0.0
     from_feed: bool = False
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ class SlurmView(Message):
 
 
 class CoordinatorStatus(Message):
-    """``coordinator/status``, retained, once a feed period. The last will is ``online=false``.
+    """``coordinator/status``, retained, the feed's heartbeat. The last will is ``online=false``.
 
     While these arrive with ``slurm_ok``, the retained view of every node is as fresh as the last of them.
     """
@@ -205,7 +205,8 @@ class CoordinatorStatus(Message):
     ledger: str = Field(default="", description="the name of its ledger; of two with different ones, one must not lead")
     host: str = ""
     seq: int = 0
-    period_s: float = 5.0
+    period_s: float = Field(default=5.0, description="between two heartbeats")
+    nodes: int = Field(default=0, ge=0, description="how many nodes share this slurmctld and this broker; 0: not known")
     slurm_ok: bool = False
     version: str = ""
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between MQTT and Python: what agents say becomes typed and queued; what cannot be read is counted and named once.
 
-A message is acknowledged to the broker only when the loop has dealt with it (events: when they are on the disk), so
-that what was in flight when this process died comes again.
+An event or request is acknowledged to the broker only when the loop has dealt with it (events: when they are on the
+disk), so that what was in flight when this process died comes again.
 """
 
 from collections import deque
@@ -65,6 +65,10 @@ class Inbox:
             self._complain(topic, str(error))
             acknowledge()
             return
+        if isinstance(content, NodeStatus):
+            # Retained, so that it comes again after a restart; and the broker waits for nobody when it tells of all.
+            acknowledge()
+            acknowledge = _nothing
         self._arrivals.append(Arrival(content, acknowledge))
         self._wake()
 
@@ -86,6 +90,10 @@ class Inbox:
             return
         log.warning("message_ignored", topic=topic, why=why, so_far=self.malformed, not_logged=self._unsaid)
         self._complained_at, self._unsaid = now, 0
+
+
+def _nothing() -> None:
+    """It is acknowledged already."""
 
 
 def read(topic: str, payload: bytes) -> Content:

@@ -42,7 +42,20 @@ class SlurmSettings(Settings):
 class FeedSettings(Settings):
     """The feed of Slurm's node table to the agents."""
 
-    period_s: float = Field(5.0, ge=0.1, le=300, description="how often the node table is read and a heartbeat sent")
+    period_s: float = Field(
+        1.0,
+        ge=0.1,
+        le=300,
+        description="how often the node table is read, with one call to slurmctld however many nodes there are; "
+        "a read that takes longer than half of this makes the next one wait for as long as it took",
+    )
+    heartbeat_s: float = Field(
+        5.0,
+        ge=0.1,
+        le=300,
+        description="how often agents are told that the feed is alive; more seldom where it would be more than 1,000 "
+        "messages a second",
+    )
 
 
 class WaveSettings(Settings):

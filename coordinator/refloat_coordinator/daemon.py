@@ -262,7 +262,12 @@ class Coordinator:
             parts.loop.observe(fact)
             await parts.feed.tell(slurm_ok=isinstance(fact, Read))
             self._say(parts.loop)
-            await self._clock.sleep(max(0.0, self._settings.feed.period_s - (self._clock.now() - began_at)))
+            await self._clock.sleep(self._rest_s(self._clock.now() - began_at))
+
+    def _rest_s(self, took_s: float) -> float:
+        # Slow reads leave slurmctld, and this daemon, half of their time; an outage must not be slept through.
+        period_s = self._settings.feed.period_s
+        return max(period_s - took_s, min(took_s, period_s))
 
     def _say(self, loop: Loop) -> None:
         trouble = loop.trouble or loop.fleet.slurm_why
@@ -365,7 +370,7 @@ class _Parts:
             topics,
             clock,
             epoch=epoch,
-            period_s=settings.feed.period_s,
+            heartbeat_s=settings.feed.heartbeat_s,
             version=me.version,
             ledger=me.ledger,
             host=me.host,

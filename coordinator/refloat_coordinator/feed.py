@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The feed: Slurm's node table is read once for all, and told to every agent whose node changed."""
+"""The feed: Slurm's node table is read once for all, and told to every agent whose node changed.
+
+Slurm has no answer for "what has changed since": only the C library can ask whether anything has, and while jobs come
+and go something always has. So the whole table is read, at the cost of one call, and compared here.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 Publish = Callable[[Publication], Awaitable[None]]
 
+BEATS_PER_S: Final = 1000
+"""So many copies of the heartbeat may reach agents in a second: with more nodes than that in a period it is longer."""
 _IN_FLIGHT: Final = 64
 _BOOT_TIME_JITTER_S: Final = 3
 # Comes and goes with every pass of the scheduler, and says nothing about the node.
@@ -26,7 +32,10 @@ _NOISE: Final = frozenset({"PLANNED"})
 
 
 class Feed:
-    """Reads Slurm's table and publishes what changed. ``epoch`` rises whenever a coordinator begins to lead."""
+    """Reads Slurm's table and publishes what changed. ``epoch`` rises whenever a coordinator begins to lead.
+
+    ``heartbeat_s`` is the time between two heartbeats; what changed is told at once.
+    """
 
     def __init__(
         self,
@@ -36,7 +45,7 @@ class Feed:
         clock: Clock,
         *,
         epoch: int,
-        period_s: float,
+        heartbeat_s: float,
         version: str = "",
         ledger: str = "",
         host: str = "",
@@ -47,11 +56,14 @@ class Feed:
         self._clock = clock
         self._epoch = epoch
         self._me = CoordinatorStatus(
-            online=True, epoch=epoch, period_s=period_s, version=version, ledger=ledger, host=host
+            online=True, epoch=epoch, period_s=heartbeat_s, version=version, ledger=ledger, host=host
         )
         self._seq = 0
+        self._table: Mapping[str, NodeView] = {}
         self._views: dict[str, SlurmView] = {}
-        self._told: dict[str, SlurmView] = {}
+        self._untold: dict[str, SlurmView] = {}
+        self._beat: CoordinatorStatus | None = None
+        self._beat_at = 0.0
         self._was_ok = True
 
     @property
@@ -72,32 +84,55 @@ class Feed:
         return Read(began_at, self._changes(table))
 
     async def tell(self, *, slurm_ok: bool) -> bool:
-        """Publish what is not yet told, then the heartbeat; answers whether all of it arrived.
+        """Publish what is not yet told, then the heartbeat if it is due; answers whether all of it arrived.
 
         ``slurm_ok`` promises that every retained view is as fresh as the heartbeat, so it comes last, and only then.
         """
         told = await self._tell_views()
-        beat = self._me.model_copy(update={"seq": self._seq, "slurm_ok": slurm_ok and told})
-        return await self._try(Publication(self._topics.coordinator(), encode(beat), retain=True)) and told
+        beat = self._new_beat(slurm_ok=slurm_ok and told)
+        if self._is_due(beat):
+            if not await self._try(Publication(self._topics.coordinator(), encode(beat), retain=True)):
+                return False
+            self._beat, self._beat_at = beat, self._clock.now()
+        return told
 
     def forget_told(self) -> None:
         """Tell everything again: the broker is another one, or lost what it kept."""
-        self._told.clear()
+        self._untold = dict(self._views)
+        self._beat = None
+
+    def _new_beat(self, *, slurm_ok: bool) -> CoordinatorStatus:
+        nodes = len(self._table)
+        period_s = max(self._me.period_s, nodes / BEATS_PER_S)
+        return self._me.model_copy(
+            update={"seq": self._seq, "period_s": period_s, "nodes": nodes, "slurm_ok": slurm_ok}
+        )
+
+    def _is_due(self, beat: CoordinatorStatus) -> bool:
+        last = self._beat
+        if last is None or last.slurm_ok != beat.slurm_ok:
+            return True
+        # By the nearest read, not by the one after it.
+        return self._clock.now() - self._beat_at > 0.9 * beat.period_s
 
     def _changes(self, table: Mapping[str, NodeView]) -> tuple[SlurmView, ...]:
+        before, self._table = self._table, table
         changed: list[SlurmView] = []
         for name, node in table.items():
+            if before.get(name) == node:
+                continue
             old = self._views.get(name)
             if old is None or not _is_same(old, node):
                 changed.append(view_of(node, self._epoch, self._seq))
-        for name, old in self._views.items():
-            if old.known and name not in table:
-                changed.append(SlurmView(node=name, epoch=self._epoch, seq=self._seq, known=False))
-        self._views.update((view.node, view) for view in changed)
+        gone = before.keys() - table.keys()
+        changed += [SlurmView(node=name, epoch=self._epoch, seq=self._seq, known=False) for name in sorted(gone)]
+        news = {view.node: view for view in changed}
+        self._views.update(news)
+        self._untold.update(news)
         return tuple(changed)
 
     async def _tell_views(self) -> bool:
-        due = [view for name, view in self._views.items() if self._told.get(name) is not view]
+        due = list(self._untold.values())
         for start in range(0, len(due), _IN_FLIGHT):
             batch = due[start : start + _IN_FLIGHT]
             arrived = await asyncio.gather(*(self._tell_view(view) for view in batch))
@@ -109,7 +144,8 @@ class Feed:
         topic = self._topics.node(view.node, Kind.SLURM)
         if not await self._try(Publication(topic, encode(view), retain=True)):
             return False
-        self._told[view.node] = view
+        if self._untold.get(view.node) is view:
+            del self._untold[view.node]
         return True
 
     async def _try(self, publication: Publication) -> bool:

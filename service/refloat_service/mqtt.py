@@ -76,6 +76,8 @@ class Link:
         persistent: bool = False,
     ) -> None:
         self.bad_messages = 0
+        self.spread_s = 0.0
+        """Over how long all those who have lost the broker with us come back."""
         self._settings = settings
         self._client_id = client_id
         self._will = will
@@ -260,6 +262,8 @@ class Link:
         doubled = self._settings.reconnect_min_s * 2.0 ** min(max(attempt - 1, 0), 32)
         longest = min(self._settings.reconnect_max_s, doubled)
         # A broker that comes back must not meet all nodes of the cluster in the same instant.
+        if self.spread_s > longest:
+            return random.uniform(self._settings.reconnect_min_s / 2, self.spread_s)  # noqa: S311 - the same
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreading load, not hiding anything
 
     @property

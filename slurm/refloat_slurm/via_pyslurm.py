@@ -45,6 +45,7 @@ class PyslurmGateway:
         self._deadline_s = deadline_s
         self._worker = _Worker(python)
         self._lock = asyncio.Lock()
+        self._known: dict[str, tuple[object, NodeView]] = {}
 
     @property
     def backend(self) -> str:
@@ -74,8 +75,14 @@ class PyslurmGateway:
         records = answer.get("nodes")
         if not isinstance(records, list) or not records:
             raise not_understood("pyslurm on the node table", str(answer))
-        views = [_view(record) for record in records]
-        return {view.name: view for view in views}
+        # A record that says what it said before is the view that it was before: few of thousands change.
+        known, self._known = self._known, {}
+        for record in records:
+            name = record.get("name") if isinstance(record, dict) else None
+            before = known.get(name) if isinstance(name, str) else None
+            view = before[1] if before is not None and before[0] == record else _view(record)
+            self._known[view.name] = record, view
+        return {name: view for name, (_, view) in self._known.items()}
 
     async def jobs(self, name: str) -> tuple[Job, ...]:
         """All jobs that hold the node, by squeue."""

@@ -4,9 +4,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from refloat_slurm.answers import SINFO_FORMAT, read_node, read_nodes, read_sinfo
+from refloat_slurm.answers import SINFO_FORMAT, read_node, read_sinfo
 from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
 from refloat_slurm.names import plain
+from refloat_slurm.node_table import NodeTable
 from refloat_slurm.programs import all_jobs, ask, end_job, jobs_on, partitions
 
 DEADLINE_S: Final = 15.0
@@ -30,6 +31,7 @@ class ScontrolGateway:
         self._squeue = squeue
         self._scancel = scancel
         self._deadline_s = deadline_s
+        self._table = NodeTable()
 
     @property
     def backend(self) -> str:
@@ -51,7 +53,7 @@ class ScontrolGateway:
 
     async def nodes(self) -> Mapping[str, NodeView]:
         """Read the whole node table."""
-        return read_nodes(await self._ask(self._scontrol, "-a", "-o", "show", "nodes"))
+        return self._table.read(await self._ask(self._scontrol, "-a", "-o", "show", "nodes"))
 
     async def jobs(self, name: str) -> tuple[Job, ...]:
         """All jobs that hold the node."""

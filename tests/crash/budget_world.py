@@ -141,7 +141,7 @@ class World:
         ports = Ports(ledger, self.clock, self._posted.append, lambda: None)
         self.loop = Loop(ports, self.inbox, TOPICS, epoch=epoch, limits=(), dialect=Dialect(), trip=TRIP)
         self.loop.rule(RULES)
-        self.feed = Feed(Slurm(self), self._unpublished, TOPICS, self.clock, epoch=epoch, period_s=5)
+        self.feed = Feed(Slurm(self), self._unpublished, TOPICS, self.clock, epoch=epoch, heartbeat_s=5)
         await self.loop.load()
         for topic, payload in self._retained.items():
             self.inbox.receive(topic, payload, lambda: None)

@@ -21,6 +21,9 @@ FEED_PERIODS: Final = 3
 REGISTRATION_TOLERANCE_S: Final = 5.0
 """Between slurmd's start as the kernel has it and as slurmd told it to slurmctld: both by this node's clock."""
 BACK_OFF_S: Final = (1.0, 15.0)
+READS_PER_S: Final = 25.0
+"""What the agents of all nodes together ask of slurmctld, on average, when their feed falls silent: so few that the
+chance of twice as many in any one second is nil. Only looks that nothing asks for are put off; a decision is not."""
 
 
 @dataclass(slots=True)
@@ -34,26 +37,35 @@ class AgentSlurm:
     _own: NodeView | None = None
     _own_s: float = 0.0
     _fed: SlurmView | None = None
+    _fed_s: float = 0.0
     _heartbeat: CoordinatorStatus | None = None
     _heartbeat_s: float = 0.0
+    _rest_until_s: float | None = None
+    _nodes: int = 0
     _failures: int = 0
     _retry_s: float = 0.0
     _failure: str = ""
     _doubted: bool = False
     stale_feed: int = field(default=0)
 
-    def offer(self, view: SlurmView) -> None:
-        """Take the feed's view of this node; one that is older than what is known is ignored, and counted."""
+    def offer(self, view: SlurmView, *, kept: bool = False) -> None:
+        """Take the feed's view of this node; one that is older than what is known is ignored, and counted.
+
+        One that the broker ``kept`` for us is as old as the last heartbeat, any other as new as it seems.
+        """
         known = self._fed
         if known is not None and (view.epoch, view.seq) < (known.epoch, known.seq):
             self.stale_feed += 1
             return
         self._fed = view
+        if not kept:
+            self._fed_s = self.clock.boottime_s()
 
     def heartbeat(self, status: CoordinatorStatus) -> None:
         """Take the coordinator's word that its feed is alive."""
         self._heartbeat = status
         self._heartbeat_s = self.clock.boottime_s()
+        self._nodes = status.nodes or self._nodes
 
     def doubt(self) -> None:
         """What is known may be outdated: the next decision reads the node itself."""
@@ -64,19 +76,33 @@ class AgentSlurm:
         beat, view = self._heartbeat, self._fed
         if beat is None or view is None or not (beat.online and beat.slurm_ok and view.known):
             return None
-        age_s = self.clock.boottime_s() - self._heartbeat_s
+        now_s = self.clock.boottime_s()
         # A view comes before the heartbeat of the read that saw it, so its seq may be the higher one.
-        return age_s if view.epoch == beat.epoch and age_s <= FEED_PERIODS * beat.period_s else None
+        if view.epoch != beat.epoch or now_s - self._heartbeat_s > FEED_PERIODS * beat.period_s:
+            return None
+        return now_s - max(self._heartbeat_s, self._fed_s)
 
     def latest(self) -> SlurmFacts | None:
         """The newest view at hand; none after a doubt, until the node was read again."""
         if self._doubted:
             return None
-        feed_age_s = self.feed_age_s()
-        own_age_s = self.clock.boottime_s() - self._own_s
+        now_s = self.clock.boottime_s()
+        feed_age_s, own_age_s = self.feed_age_s(), now_s - self._own_s
+        if feed_age_s is not None:
+            self._rest_until_s = None
         if self._fed is not None and feed_age_s is not None and (self._own is None or feed_age_s < own_age_s):
             return SlurmFacts(_from_feed(self._fed), fresh=False, age_s=feed_age_s, from_feed=True)
-        return SlurmFacts(self._own, fresh=False, age_s=own_age_s) if self._own is not None else None
+        rests = feed_age_s is None and now_s < self._rest_until(now_s)
+        fed_age_s = now_s - max(self._fed_s, self._heartbeat_s)
+        if self._fed is not None and self._fed.known and rests and (self._own is None or fed_age_s < own_age_s):
+            return SlurmFacts(_from_feed(self._fed), fresh=False, age_s=fed_age_s, rests=True)
+        return SlurmFacts(self._own, fresh=False, age_s=own_age_s, rests=rests) if self._own is not None else None
+
+    def _rest_until(self, now_s: float) -> float:
+        """Until when slurmctld is not asked just to look: every node has lost its feed in the same instant."""
+        if self._rest_until_s is None:
+            self._rest_until_s = now_s + self._nodes / READS_PER_S * random.random()  # noqa: S311 - spreading load
+        return self._rest_until_s
 
     async def read(self) -> NodeView:
         """Read the node now, unless the last attempt failed so recently that slurmctld is better left alone.
@@ -96,6 +122,8 @@ class AgentSlurm:
             log.info("slurm_answers_again", after_failures=self._failures)
         self._failures, self._retry_s, self._failure = 0, 0.0, ""
         self._own, self._own_s, self._doubted = view, self.clock.boottime_s(), False
+        if self._rest_until_s is not None:
+            self._rest_until_s = self._own_s + self._nodes / READS_PER_S * random.uniform(0.8, 1.2)  # noqa: S311 - the same
         return view
 
     def _back_off(self, error: RefloatError) -> None:

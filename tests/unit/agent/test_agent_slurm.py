@@ -9,10 +9,16 @@ import pytest
 from fakes import FakeClock, FakeProcesses, World
 
 from refloat_agent.effects.processes import ProcProcesses
-from refloat_agent.effects.slurm import AgentSlurm
+from refloat_agent.effects.slurm import READS_PER_S, AgentSlurm
+from refloat_agent.in_service import wants
+from refloat_agent.observation import HealthFacts
+from refloat_agent.state import Policy, initial
 from refloat_contract.errors import Transient
 from refloat_contract.messages import CoordinatorStatus, SlurmView
 from refloat_slurm.gateway import Change, Job, NodeView, Registration
+
+POLICY = Policy(node="n1", recipes={})
+STATE = initial("boot", "nonce")
 
 
 @dataclass
@@ -179,3 +185,62 @@ async def test_job_steps_are_told_from_what_only_keeps_a_cgroup_alive_or_calls_i
 async def test_a_proc_that_cannot_be_listed_is_unknown_not_empty(tmp_path: Path) -> None:
     with pytest.raises(Transient, match="cannot be listed"):
         await ProcProcesses(tmp_path / "none").steps()
+
+
+def test_a_view_that_came_since_the_last_heartbeat_is_newer_than_an_own_read_before_it() -> None:
+    scene = Scene()
+    scene.feed(1, "before")
+    scene.beat(1)
+    scene.world.now_s += 3.0
+    scene.slurm._own, scene.slurm._own_s = NodeView("n1", frozenset({"IDLE"})), scene.world.now_s
+    scene.world.now_s += 1.0
+    scene.feed(2, "since")
+
+    latest = scene.slurm.latest()
+    assert latest is not None
+    assert (latest.view.reason, latest.from_feed, latest.age_s) == ("since", True, 0.0)
+
+
+def test_a_view_that_the_broker_kept_is_no_newer_than_the_heartbeat() -> None:
+    scene = Scene()
+    scene.feed(1)
+    scene.beat(1)
+    scene.world.now_s += 3.0
+    scene.slurm.offer(SlurmView(node="n1", epoch=1, seq=2), kept=True)
+
+    assert scene.slurm.feed_age_s() == 3.0
+
+
+@pytest.mark.parametrize(("nodes", "seconds"), [(10_000, 8), (500, 60)])
+async def test_slurmctld_is_not_stormed_by_all_nodes_whose_feed_falls_silent_at_once(nodes: int, seconds: int) -> None:
+    scenes = [Scene() for _ in range(nodes)]
+    for scene in scenes:
+        scene.feed(1)
+        beat = CoordinatorStatus(online=True, epoch=1, seq=1, period_s=5.0, slurm_ok=True, nodes=nodes)
+        scene.slurm.heartbeat(beat)
+        scene.slurm.heartbeat(beat.model_copy(update={"online": False}))  # its last will
+    reads = [sum([await looks(scene, second) for scene in scenes]) for second in range(seconds)]
+
+    assert max(reads) <= 50
+    # And nobody is forgotten.
+    assert sum(reads) == pytest.approx(min(READS_PER_S, nodes / POLICY.poll_s) * seconds, rel=0.3)
+
+
+async def looks(scene: Scene, second: int) -> int:
+    """One second of an agent that only serves: it looks when its rules tell it to; answers with how often it asked."""
+    scene.world.now_s = 1000.0 + second
+    hint = scene.slurm.latest()
+    if not wants(STATE, hint, HealthFacts(), POLICY).slurm:
+        return 0
+    await scene.slurm.read()
+    return 1
+
+
+async def test_after_a_doubt_the_node_is_read_at_once_however_many_ask() -> None:
+    scene = Scene()
+    scene.feed(1)
+    scene.slurm.heartbeat(CoordinatorStatus(online=False, epoch=1, nodes=10_000))
+    scene.slurm.doubt()
+
+    assert scene.slurm.latest() is None
+    assert await looks(scene, 0) == 1

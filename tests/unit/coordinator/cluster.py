@@ -321,7 +321,7 @@ class Run:
         self.asked: list[Question] = []
         ports = Ports(ledger, cluster.clock, self.posted.append, self._count, ask=self.asked.append)
         self.loop = Loop(ports, self.inbox, TOPICS, epoch=epoch, limits=limits, dialect=Dialect())
-        self.feed = Feed(cluster, cluster.publish, TOPICS, cluster.clock, epoch=epoch, period_s=5)
+        self.feed = Feed(cluster, cluster.publish, TOPICS, cluster.clock, epoch=epoch, heartbeat_s=5)
         self.hands = Hands(cluster, Dialect(), on_ended=self._jobs_ended)
 
     async def _jobs_ended(self, order: EndJobs, jobs: Sequence[EndedJob]) -> None:

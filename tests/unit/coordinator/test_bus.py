@@ -122,6 +122,15 @@ async def test_a_message_is_acknowledged_when_it_was_dealt_with_and_not_before(c
     assert client.acknowledged == [2, 1, 3]
 
 
+def test_a_status_is_acknowledged_at_once_since_the_broker_keeps_it(clock: FakeClock) -> None:
+    inbox, receipt = Inbox(clock, lambda: None), Receipt()
+    inbox.receive(STATUS, encode(status()), receipt)
+    for arrival in inbox.take(9):
+        arrival.acknowledge()
+
+    assert receipt.count == 1
+
+
 async def test_what_agents_say_while_the_coordinator_is_away_waits_at_the_broker(clock: FakeClock) -> None:
     async with running_broker(anonymous=False) as broker, asyncio.TaskGroup() as tasks:
         sender = Link(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import dataclass, field
 
+import pytest
 from unit.coordinator.world import T0, FakeClock
 
 from refloat_contract.errors import Transient
@@ -50,7 +51,8 @@ class Stage:
             self.slurm.register(name, 900.0)
         self.slurm.tick(1010.0)
         gateway = SimulatedGateway(self.slurm)
-        self.feed = Feed(gateway, self.broker.publish, TOPICS, FakeClock(), epoch=7, period_s=5)
+        self.clock = FakeClock()
+        self.feed = Feed(gateway, self.broker.publish, TOPICS, self.clock, epoch=7, heartbeat_s=5)
 
 
 async def test_the_first_read_tells_all_and_then_the_heartbeat() -> None:
@@ -126,7 +128,7 @@ async def test_the_heartbeat_vouches_only_for_views_that_arrived() -> None:
             raise Transient("no acknowledgement")
         stage.broker.taken.append(publication)
 
-    feed = Feed(SimulatedGateway(stage.slurm), only_heartbeats, TOPICS, FakeClock(), epoch=1, period_s=5)
+    feed = Feed(SimulatedGateway(stage.slurm), only_heartbeats, TOPICS, FakeClock(), epoch=1, heartbeat_s=5)
     await feed.read()
     await feed.tell(slurm_ok=True)
 
@@ -159,3 +161,61 @@ async def test_a_node_that_left_the_table_is_told_as_unknown_once() -> None:
     assert isinstance(later, Read)
     assert [v.node for v in gone.changed if not v.known] == ["n2"]
     assert [v.node for v in later.changed if not v.known] == []
+
+
+async def test_what_changed_is_told_at_once_and_the_heartbeat_only_when_it_is_due() -> None:
+    stage = Stage()
+    told: list[list[str]] = []
+    for second in range(12):
+        stage.slurm.update("n1", Change.DRAIN, f"reboot {second}")
+        await stage.feed.read()
+        await stage.feed.tell(slurm_ok=True)
+        told.append([p.topic.rsplit("/", 1)[1] for p in stage.broker.taken])
+        stage.broker.taken.clear()
+        stage.clock.time += 1.0
+
+    assert all(topics[0] == "slurm" for topics in told)
+    assert [second for second, topics in enumerate(told) if topics[-1] == "status"] == [0, 5, 10]
+
+
+async def test_the_heartbeat_says_at_once_that_slurm_is_silent_and_that_it_answers_again() -> None:
+    stage = Stage()
+    said: list[bool] = []
+    for slurm_ok in (True, True, False, False, True, True):
+        await stage.feed.read()
+        await stage.feed.tell(slurm_ok=slurm_ok)
+        said += [decode(CoordinatorStatus, p.payload).slurm_ok for p in stage.broker.taken if "/slurm" not in p.topic]
+        stage.broker.taken.clear()
+        stage.clock.time += 0.5
+
+    assert said == [True, False, True]
+
+
+@pytest.mark.parametrize(("nodes", "period_s"), [(2, 5.0), (5000, 5.0), (10_000, 10.0)])
+async def test_the_heartbeat_names_the_nodes_and_is_more_seldom_for_very_many(nodes: int, period_s: float) -> None:
+    broker = Broker()
+    gateway = SimulatedGateway(SimulatedSlurmctld([f"n{number}" for number in range(nodes)], now=1000.0))
+
+    async def only_heartbeats(publication: Publication) -> None:
+        if not publication.topic.endswith("/slurm"):
+            await broker.publish(publication)
+
+    feed = Feed(gateway, only_heartbeats, TOPICS, FakeClock(), epoch=1, heartbeat_s=5)
+    await feed.read()
+    await feed.tell(slurm_ok=True)
+
+    beat = broker.heartbeat()
+    assert (beat.nodes, beat.period_s) == (nodes, period_s)
+
+
+async def test_a_node_that_comes_back_to_the_table_is_told_again() -> None:
+    stage = Stage()
+    both = stage.feed._gateway
+    await stage.feed.read()
+    stage.feed._gateway = SimulatedGateway(SimulatedSlurmctld(["n1"], now=1000.0))
+    await stage.feed.read()
+    stage.feed._gateway = both
+    fact = await stage.feed.read()
+
+    assert isinstance(fact, Read)
+    assert "n2" in [view.node for view in fact.changed if view.known]

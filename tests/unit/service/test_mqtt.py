@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,14 @@ def test_the_wait_between_tries_doubles_up_to_its_limit() -> None:
 
     for wait, longest in zip(waits, (1, 2, 4, 60), strict=True):
         assert longest / 2 <= wait <= longest
+
+
+def test_thousands_who_lose_the_broker_come_back_over_a_while() -> None:
+    link = Link(MqttSettings(reconnect_min_s=1, reconnect_max_s=60), client_id="c", on_message=Inbox())
+    link.spread_s = 20.0
+    by_second = Counter(int(link._delay_s(1)) for _ in range(10_000))
+    late = [link._delay_s(50) for _ in range(100)]
+
+    assert set(by_second) == set(range(20))
+    assert max(by_second.values()) < 1000
+    assert min(late) >= 30  # a broker that has been away for long is asked as seldom as ever
