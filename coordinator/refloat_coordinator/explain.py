@@ -6,7 +6,7 @@ from typing import Any
 
 from refloat_contract import story
 from refloat_contract.messages import Event, NodeReport, SlurmView
-from refloat_contract.words import Phase, Turn
+from refloat_contract.words import Phase, Turn, Verdict
 from refloat_coordinator.fleet import Fleet, Node
 from refloat_coordinator.permit import Permits
 from refloat_coordinator.wave import Member, Wave
@@ -52,6 +52,8 @@ def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str
     outage = fleet.outages.get(node.name)
     if outage:
         return f"{node.name} is out: {outage}"
+    if report and report.verdict is Verdict.UNHEALTHY and report.why:
+        return f"{node.name} is in service still: {report.why}"
     if node.slurm is None:
         return f"nothing is known of {node.name}: is that its name in Slurm?"
     if node.name in fleet.absent:

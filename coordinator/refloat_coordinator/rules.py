@@ -56,7 +56,8 @@ class Rules:
 
     def budget(self, known: Iterable[str]) -> Budget:
         """The limits over these nodes."""
-        groups = self._groups(tuple(known))
+        nodes = tuple(known)
+        groups = self._groups(nodes)
         limits = [*self.fixed]
         for kind, amount in self.per_group.items():
             limits += groups.limits(kind, amount)
@@ -71,7 +72,7 @@ class Rules:
             health=() if self.health is None else (Limit("health_drain", self.health),),
             boot=self.boot,
             groups=groups,
-            warnings=tuple(self._warnings(groups)),
+            warnings=tuple(self._warnings(groups)) if nodes else (),
         )
 
     def _groups(self, known: tuple[str, ...]) -> Groups:

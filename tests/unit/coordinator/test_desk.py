@@ -12,7 +12,7 @@ from unit.coordinator.cluster import Agent, Cluster, Run
 from unit.coordinator.world import event, status, view, wave_over
 
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
-from refloat_contract.words import EventKind, Phase, Turn, WaveState
+from refloat_contract.words import EventKind, Phase, Turn, Verdict, WaveState
 from refloat_coordinator.desk import Desk
 from refloat_coordinator.fleet import Fleet, Heard
 from refloat_coordinator.groups import Groups
@@ -256,6 +256,10 @@ def test_why_for_all_that_can_be() -> None:
     assert sentence(fleet_of(view(), draining, will())).startswith("n1 is in phase DRAINING when its agent was last")
     assert sentence(fleet_of(view("n1", "DOWN", "bad DIMM"))) == "n1 is out: down: bad DIMM"
     assert sentence(fleet_of(view(), status())) == "n1 is in service"
+    denied = status(verdict=Verdict.UNHEALTHY, why="unhealthy (refloat: x: y); permit: incident b1: x began to fail")
+    assert sentence(fleet_of(view(), denied)) == f"n1 is in service still: {denied.report.why if denied.report else ''}"
+    off = fleet_of(view("n1", "IDLE+CLOUD+POWERED_DOWN"))
+    assert sentence(off).startswith("n1 is switched off by Slurm's power saving")
     assert sentence(Fleet()).startswith("nothing is known of n1")
     assert wave_over("n1").nodes == {"n1"}
 

@@ -46,6 +46,10 @@ def test_a_partition_that_is_not_there_and_a_kind_without_nodes_are_warned_of() 
     )
 
 
+def test_before_slurm_has_told_its_nodes_nothing_is_warned_of() -> None:
+    assert Rules(per_group={"rack": Amount(1)}, patterns=(RACK,), told={}).budget(()).warnings == ()
+
+
 def test_drains_by_checks_are_a_limit_of_their_own() -> None:
     assert Rules(health=Amount(5, percent=True)).budget(KNOWN).health == (
         Limit("health_drain", Amount(5, percent=True)),
