@@ -100,6 +100,9 @@ def render(view: WaveView, now: float, width: int, rows: int = _ROWS) -> Rendera
 def head(view: WaveView, now: float, width: int) -> RenderableType:
     """The wave without its nodes: what it is, how far it is, what it waits for."""
     why = [Text(view.why, style="yellow")] if view.why else []
+    if view.report.state is WaveState.PAUSED:
+        name = view.report.id
+        why.append(Text(f"go on: refloat wave resume {name}; end: refloat wave abort {name}", style="bright_black"))
     return Constrain(Group(_title(view, now, width), bar(view.counts, width), _counts(view), *why), width)
 
 

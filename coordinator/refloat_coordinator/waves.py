@@ -171,7 +171,8 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
     word = fleet.dialect.word_for_recipe(wave.spec.recipe)
     if word is None:
         raise ValueError(f"no word names recipe {wave.spec.recipe!r}")
-    return reasons.write_trigger(word, image=wave.spec.image, wave=wave.id, because=wave.spec.reason)
+    because = ": ".join(part for part in (wave.by, wave.spec.reason) if part) if wave.spec.reason else ""
+    return reasons.write_trigger(word, image=wave.spec.image, wave=wave.id, because=because)
 
 
 def _judged(wave: Wave, fleet: Fleet, now: float) -> Wave:

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.coordinator.world import T0, event, fleet_of, status, view, wave_over
 
@@ -140,6 +140,7 @@ def test_ten_thousand_nodes_in_racks_with_jobs_are_played_to_the_end() -> None:
     assert expected.left == ()
 
 
+@settings(deadline=None)
 @given(
     ends=st.lists(st.one_of(st.none(), st.floats(T0 + 1, T0 + 90_000)), min_size=1, max_size=12),
     most=st.integers(1, 5),

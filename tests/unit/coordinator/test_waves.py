@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.coordinator.world import (
     T0,
@@ -71,6 +71,13 @@ def test_a_mark_names_image_and_wave() -> None:
     _, decisions = step(wave_over("n1", image="B", recipe="reconfigure"), idle_fleet("n1"))
 
     assert Mark(WAVE, "n1", f"gpfs-restart image=B wave={WAVE}") in decisions
+
+
+def test_a_mark_says_who_and_why() -> None:
+    _, decisions = step(wave_over("n1", reason="new kernel = 6.9").but(by="alice"), idle_fleet("n1"))
+
+    assert marks(decisions) == ["n1"]
+    assert next(d.reason for d in decisions if isinstance(d, Mark)) == f"{TRIGGER} (alice: new kernel 6.9)"
 
 
 def test_nodes_that_are_out_for_another_cause_count() -> None:
@@ -514,6 +521,7 @@ STORIES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STORIES)
 def test_what_is_settled_only_saves_time(story: list[tuple[str, str]]) -> None:
     names = ("n1", "n2", "n3", "n4")

@@ -3,7 +3,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refloat_coordinator import window
@@ -109,6 +109,7 @@ def test_what_is_no_window_is_refused_with_a_sentence(text: str, says: str) -> N
         window.parse(text)
 
 
+@settings(deadline=None)
 @given(
     moment=st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31)),  # noqa: DTZ001 - the zone is added below
     start=st.integers(0, 23),
@@ -138,6 +139,7 @@ def test_inside_a_window_the_wall_clock_says_so(moment: datetime, start: int, ho
         assert len(offsets) == 2
 
 
+@settings(deadline=None)
 @given(st.floats(1.7e9, 2.0e9))
 def test_a_span_is_found_open_from_its_first_to_its_last_second(now: float) -> None:
     windows = window.parse(NIGHTS)
