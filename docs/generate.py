@@ -13,6 +13,7 @@ from typing import Final
 import decisions
 from pydantic import BaseModel
 
+from refloat_agent import holds
 from refloat_agent.config import REBOOT, AgentSettings
 from refloat_agent.recipes import PHASES, UNSAFE_KINDS, OnFailure, Step, StepKind, why_step_refused
 from refloat_agent.state import TRANSITIONS
@@ -20,7 +21,9 @@ from refloat_checks import registry
 from refloat_checks.kernel_rules import RULES
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.forms import table
+from refloat_contract.held import Hold
 from refloat_contract.words import Phase
+from refloat_coordinator import holds as wave_holds
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_service.reference import reference
 
@@ -161,6 +164,45 @@ def _between(text: str, marks: tuple[str, str], rows: list[str]) -> str:
     return before + marks[0] + "\n" + "\n".join(rows) + "\n" + marks[1] + rest.partition(marks[1])[2]
 
 
+_HELD: Final = """# When a node is held
+
+A held node waits for a human: its cycle stopped, and the node stays drained. Its reason is `refloat-hold:` and one of
+the sentences below; `refloat why n7` says the same, and what the cycle did before.
+
+    sinfo -R | grep refloat-hold                # which nodes
+    refloat why n7                              # why, since when, what went before
+    refloat events n7 --since 1d
+    refloat cycle release n7 --because '...'    # mended: mount, start, check, resume
+    refloat cycle retry n7                      # or the whole cycle anew, with its reboot
+
+`release` never reboots, and resumes nothing that is not proven: where the cause is still there the node is held again,
+with its sentence. `retry` begins from the first step. `scontrol update nodename=n7 state=resume` works as well; refloat
+then believes you, mounts and starts what is missing, and goes on checking the node. A drain that stood before the cycle
+stands behind `was:` in the reason, and is given back instead of a resume. A reason that somebody wrote by hand after
+`refloat-hold:` is left alone in the same way.
+
+Where a sentence says `failed 5 times` or `did not end within its deadline`, what stands behind the colon is the last
+try's own complaint: the words of the tool that failed.
+
+"""
+
+
+def held() -> str:
+    """Every sentence that a node is held with."""
+    agent = [_hold(entry) for entry in holds.ALL]
+    wave = [_hold(entry) for entry in wave_holds.ALL]
+    return (
+        _NOTE + _HELD + "## What the agent says\n\n" + "\n".join(agent) + "\n## What a wave says\n\n"
+        "A wave counts the nodes that their agents hold, and calls these held by itself. They are in `refloat wave "
+        "watch` and `refloat wave show`; the node's reason is still that of the cycle.\n\n" + "\n".join(wave)
+    )
+
+
+def _hold(entry: Hold) -> str:
+    heading = entry.id.replace("-", " ")
+    return f"### {heading}\n\n    {entry.example}\n\n{entry.means}\n\n**Do:** {entry.do}\n"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "checks.md": checks,
@@ -168,6 +210,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "state-machine.md": state_machine,
     "decisions.md": lambda: _NOTE + decisions.page(),
     "nhc.md": nhc,
+    "held.md": held,
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from refloat_agent import holds
 from refloat_agent.observation import (
     HealthFacts,
     PermitFacts,
@@ -20,8 +21,9 @@ from refloat_agent.observation import (
 from refloat_agent.recipes import Argv, Way
 from refloat_agent.state import State, after_boot, initial
 from refloat_contract.errors import Refused, Transient
+from refloat_contract.held import find
 from refloat_contract.messages import Event, Failure, NodeReport
-from refloat_contract.words import Purpose, Verdict
+from refloat_contract.words import EventKind, Purpose, Verdict
 from refloat_slurm.gateway import Change, Job, NodeView
 
 
@@ -412,6 +414,8 @@ class FakeReporter:
         known = self.world.events.get(event.id)
         if known is not None and known != event:
             self.world.violations.append(f"two different events share the id {event.id}")
+        if event.kind is EventKind.HOLD and find(holds.ALL, event.message) is None:
+            self.world.violations.append(f"a hold that no page explains: {event.message}")
         self.world.events[event.id] = event
 
     def report(self, report: NodeReport) -> None:
