@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from unit.coordinator.cluster import TOPICS, Agent, Cluster, Run
 from unit.coordinator.world import T0, request
 
 from refloat_contract.errors import BadMessage, Refused
-from refloat_contract.messages import Failure, NodeReport, NodeStatus, Request, encode
+from refloat_contract.messages import Failure, NodeReport, NodeStatus, Order, Request, decode, encode
 from refloat_contract.topics import Kind
 from refloat_contract.words import EventKind, Phase, Purpose, RequestKind, Verdict
 from refloat_coordinator.boots import BootRule
@@ -142,3 +143,34 @@ async def test_leave_for_idle_checks_is_shown(room: Room) -> None:
 
     assert answer["limits"][-1]["used"] == 1
     assert [holder["node"] for holder in answer["limits"][-1]["holders"]] == ["n5"]
+
+
+async def test_a_node_that_is_new_in_slurm_is_in_its_rack_at_once(room: Room) -> None:
+    room.loop.rule(Rules(per_group={"rack": Amount(1)}, patterns=(("rack", re.compile(r"(r\d+)n\d+")),)))
+    for name in ("r1n1", "r1n2"):
+        room.cluster.agents[name] = Agent(name)
+    await room.run.turn(1)
+    await room.hears(request("r1n1"), request("r1n2"))
+
+    assert list(room.loop.permits) == ["r1n1"]
+
+
+async def test_those_who_are_denied_come_again_one_after_the_other(room: Room) -> None:
+    room.loop.rule(Rules(fixed=(Limit("cluster", Amount(0)),)))
+    for name in NAMES:
+        room.run.inbox.receive(TOPICS.node(name, Kind.REQUEST), encode(request(name)), lambda: None)
+    await room.loop.step()
+    orders = [decode(Order, one.payload) for one in room.run.posted if one.topic.endswith("/order")]
+    pauses = [order.retry_after_s for order in orders]
+
+    assert len(pauses) == len(NAMES)
+    assert pauses == sorted(set(pauses))
+
+
+async def test_a_remedy_waits_while_its_check_is_an_incident_and_a_cycle_by_hand_does_not(room: Room) -> None:
+    room.loop.breaker = type(room.loop.breaker)(Trip(percent=10, nodes=3))
+    await room.hears(*(failing(name) for name in NAMES[:3]))
+    remedy = request("n1").model_copy(update={"cause": "lustre"})
+    await room.hears(remedy, request("n2", "c2"))
+
+    assert list(room.loop.permits) == ["n2"]
