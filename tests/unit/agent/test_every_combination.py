@@ -322,6 +322,7 @@ def _assert_proven(seen: Observation, *, prior: str) -> None:
     assert not {"REBOOT_REQUESTED", "REBOOT_ISSUED", "POWERING_DOWN", "FROBNICATING", "?"} & seen.slurm.view.flags
 
 
+@pytest.mark.timeout(180)  # seconds on a machine of its own; some share theirs
 @pytest.mark.parametrize("recipe", ["", *RECIPES, RETURN.name])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: f"{POLICIES.index(policy)}")
 def test_no_combination_makes_the_agent_do_what_it_never_may(policy: Policy, recipe: str) -> None:
