@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What to simulate: a TOML file, validated."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from refloat_contract.errors import Misconfigured
+from refloat_coordinator import group_sources
 from refloat_coordinator.budget import parse_amount
-from refloat_coordinator.limit_settings import LimitSettings
+from refloat_coordinator.limit_settings import GroupKindSettings, LimitSettings, unknown_kind
+from refloat_coordinator.rules import Rules
 from refloat_service.settings import Settings
 
 
@@ -63,12 +67,30 @@ class Plan(Settings):
     limits: LimitSettings = Field(
         default_factory=lambda: LimitSettings.model_validate({}), description="the budget, as in coordinator.toml"
     )
+    groups: dict[str, GroupKindSettings] = Field(
+        default_factory=dict, description="kinds of group, as in coordinator.toml"
+    )
     times: Times = Field(default_factory=lambda: Times.model_validate({}), description="how long things take")
     faults: Faults = Field(default_factory=lambda: Faults.model_validate({}), description="what goes wrong")
     jobs: Jobs = Field(default_factory=lambda: Jobs.model_validate({}), description="what users do")
     nodes_file: Path | None = Field(None, description="a dump of the nodes")
     jobs_file: Path | None = Field(None, description="a dump of the queue")
     history_file: Path | None = Field(None, description="a dump of the accounting, to draw jobs from")
+
+    @model_validator(mode="after")
+    def _knows_its_groups(self) -> "Plan":
+        if wrong := unknown_kind(self.limits, self.groups):
+            raise ValueError(wrong)
+        return self
+
+    def rules(self, names: Iterable[str]) -> Rules:
+        """The limits over these nodes, which are one partition, main.
+
+        Raises:
+            Misconfigured: a file of groups cannot be read.
+        """
+        listed = group_sources.listed(self.groups)
+        return replace(self.limits.rules(self.groups), listed=listed, told={"main": frozenset(names)})
 
 
 def merged(plan: Plan, given: dict[str, Any]) -> Plan:

@@ -244,6 +244,7 @@ class World:
         self._loop = Loop(
             ports, self._inbox, self._topics, epoch=1, limits=limits.limits(), dialect=dialect, loops=limits.loops()
         )
+        self._loop.rule(self.plan.rules(self.inventory.names))
         gateway = SimulatedGateway(self.slurmctld, sleep=_no_time)
         self._desk = Desk(self._loop, self._ledger, clock, gateway)
         self._hands = Hands(gateway, dialect, self._loop.poke)

@@ -76,6 +76,19 @@ def test_nodes_that_fail_a_check_after_the_boot_are_held() -> None:
     assert "fails after the boot" in next(iter(outcome.held.values()))
 
 
+def test_the_limits_of_groups_hold() -> None:
+    racks = {"rack": {"sets": {"a": "n[1-10]", "b": "n[11-20]"}}}
+    _, outcome = simulated(
+        groups=racks,
+        limits={"max_unavailable": 10, "per_group": {"rack": {"max_unavailable": 1}}},
+        wave={**WAVE, "max_unavailable": 10, "canary": 0},
+    )
+
+    assert (outcome.state, outcome.done, outcome.most_out) == ("done", 20, 2)
+    with pytest.raises(ValueError, match="no kind of group is called 'rak'"):
+        Plan.model_validate({"limits": {"per_group": {"rak": {"max_unavailable": 1}}}, "groups": racks})
+
+
 def test_a_larger_budget_takes_less_time_and_more_nodes_out() -> None:
     slow = simulated(wave={**WAVE, "max_unavailable": 1, "canary": 0})[1]
     fast = simulated(wave={**WAVE, "max_unavailable": 5, "canary": 0})[1]
