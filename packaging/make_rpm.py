@@ -15,7 +15,8 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ import sources
 import stage
 from workshop import RUNTIME, TOP, Unbuildable, Workshop, run
 
+PACKAGER: Final = os.environ.get("PACKAGER", "refloat packages <root@localhost>")
 SPEC: Final = TOP / "packaging" / "rpm" / "refloat.spec"
 
 
@@ -51,8 +53,21 @@ def _collect(shop: Workshop, folder: Path) -> Path:
         archive.add(shop.vendor, "vendor")
     shutil.copyfile(RUNTIME, folder / RUNTIME.name)
     spec = folder / SPEC.name
-    spec.write_text(SPEC.read_text().replace("@VERSION@", version).replace("@PYTHON@", shop.version))
+    spec.write_text(
+        _filled(SPEC.read_text(), {"VERSION": version, "PYTHON": shop.version, "CHANGELOG": _changelog(version)})
+    )
     return spec
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def _changelog(version: str) -> str:
+    day = time.strftime("%a %b %d %Y", time.gmtime(int(os.environ["SOURCE_DATE_EPOCH"])))
+    return f"* {day} {PACKAGER} - {version}-1\n- Built from the sources of this version; what is new is in CHANGELOG.md"
 
 
 def rpm_version(version: str) -> str:
@@ -76,7 +91,7 @@ def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _settings(shop: Workshop, top: Path, options: argparse.Namespace) -> list[str]:
-    defined = {"_topdir": top}
+    defined = {"_topdir": top, "packager": PACKAGER}
     if options.keep_environment:
         defined["refloat_work"] = shop.work
     words = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]

@@ -138,7 +138,11 @@ class Workshop:
         (environment / "bin" / "python").symlink_to(self.python)
         said = {"home": self.python.parent, "include-system-site-packages": "false", "version": self.version}
         (environment / "pyvenv.cfg").write_text("".join(f"{key} = {value}\n" for key, value in said.items()))
-        forget_the_build(self.libraries(environment))
+        libraries = self.libraries(environment)
+        forget_the_build(libraries)
+        for pattern in _NOT_RUN:
+            for place in libraries.glob(pattern):
+                shutil.rmtree(place)
 
     def _pip(self, *words: str) -> None:
         run([str(self.builder), *_PIP, *words], env=_COMPILER)
@@ -151,6 +155,8 @@ class Workshop:
 
 
 _PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir")
+# Folders of libraries that nothing imports: their tests, and notes for editors.
+_NOT_RUN: Final = ("*/tests", "*/test", "*/.*")
 _INSTALL: Final = ("--no-compile", "--no-warn-script-location")
 
 
