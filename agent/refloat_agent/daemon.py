@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -35,7 +34,7 @@ from refloat_agent.observation import Observation
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
 from refloat_agent.spool import Spool
-from refloat_agent.status import ACTING, Desk, report_of
+from refloat_agent.status import ACTING, VERSION, Desk, report_of
 from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from refloat_agent.bus import Bus  # what it needs is loaded where there is a broker
 
 log = structlog.get_logger(__name__)
-VERSION: Final = version("refloat")
 _STUCK_S: Final = 120.0
 """A loop that has not gone round for so long no longer makes progress: the watchdog may restart us."""
 

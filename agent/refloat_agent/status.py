@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from refloat_agent.config import AgentSettings
@@ -24,6 +25,7 @@ from refloat_slurm.gateway import NodeView
 if TYPE_CHECKING:
     from refloat_agent.daemon import Agent
 
+VERSION: Final = version("refloat")
 _PROFILE_S: Final = 30.0
 _MAX_NAME: Final = 64
 ACTING: Final = frozenset({"gate", "check_clear", "check_switch"})
@@ -205,7 +207,7 @@ class Desk:
         agent = self._agent
         if agent.decision is None or agent.seen is None:
             return None
-        report = report_of(agent.decision, agent.seen, agent.settings, "", agent.policy.recipes)
+        report = report_of(agent.decision, agent.seen, agent.settings, VERSION, agent.policy.recipes)
         report = report.model_copy(update={"runs": agent.runs})
         return report.model_dump(mode="json", exclude_none=True)
 
