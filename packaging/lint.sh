@@ -11,7 +11,7 @@ for folder in "$@"; do
         [ -e "$1" ] || continue
         echo "==> $folder: $# packages ($kind)"
         case $kind in
-        deb) lintian --allow-root --fail-on error,warning --no-tag-display-limit "$@" || status=1 ;;
+        deb) lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$@" || status=1 ;;
         rpm) rpmlint --strict --config "$top/rpm/rpmlint.toml" "$@" || status=1 ;;
         esac
     done

@@ -46,7 +46,7 @@ class Shop(Workshop):
     """A workshop that builds nothing: an environment of one library, and one module of ours."""
 
     @property
-    def version(self) -> str:  # type: ignore[override]
+    def version(self) -> str:
         return "3.12"
 
     @property
