@@ -3,7 +3,7 @@
 """Build the RPMs of these sources, and the source RPM that rebuilds them without the network.
 
     make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm ARCHIVE]
-                [--keep-environment]
+                [--quick]
 
 Needs rpmbuild, gcc, pkgconf, systemd's headers, and those of Python. On Debian: rpm, gcc, pkgconf, libsystemd-dev,
 python3-dev, python3-venv; the RPMs are then for machines with the same Python and a C library no older.
@@ -38,7 +38,7 @@ def build(options: argparse.Namespace) -> list[Path]:
         top = Path(folder)
         (top / "SOURCES").mkdir()
         spec = _collect(shop, top / "SOURCES")
-        run(["rpmbuild", "-ba", *_settings(shop, top, options), str(spec)])
+        run(["rpmbuild", "-bb" if options.quick else "-ba", *_settings(shop, top, options), str(spec)])
         made = [*(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")]
         return [Path(shutil.move(path, options.out / path.name)) for path in sorted(made)]
 
@@ -91,9 +91,9 @@ def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _settings(shop: Workshop, top: Path, options: argparse.Namespace) -> list[str]:
-    defined = {"_topdir": top, "packager": PACKAGER}
-    if options.keep_environment:
-        defined["refloat_work"] = shop.work
+    defined: dict[str, object] = {"_topdir": top, "packager": PACKAGER}
+    if options.quick:
+        defined |= {"refloat_work": shop.work, "_binary_payload": "w1.zstdio"}
     words = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
     # Debian's packages are not in rpm's database: what is missing there shows when it is used.
     words += ["--nodeps"] if Path("/etc/debian_version").exists() else []
@@ -107,7 +107,9 @@ def main(argv: Sequence[str]) -> int:
     options_of = stage.parser(__doc__)
     options_of.add_argument("--out", type=Path, required=True, help="where the packages go")
     options_of.add_argument(
-        "--keep-environment", action="store_true", help="use what an earlier build has left in WORK"
+        "--quick",
+        action="store_true",
+        help="no source RPM, little compression, and what an earlier build has left in WORK",
     )
     options = options_of.parse_args(argv)
     options.out = options.out.resolve()

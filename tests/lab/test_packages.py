@@ -33,8 +33,9 @@ OTHERS = (
         "/var/lib/systemd",
         "/run/udev",
     ),
-    *("/var/lib/dpkg", "/var/log", "/var/cache", "/var/lib/slurm", "/run/slurmd.pid", "/run/user", "/run/log", "/tmp"),
-    *("/run/munge", "/run/dbus", "/run/mount", "/work"),
+    *("/var/lib/dpkg", "/var/log", "/var/cache", "/var/lib/slurm", "/run/slurmd.pid", "/run/user", "/run/log"),
+    *("/run/munge", "/run/dbus", "/run/mount", "/var/lib/munge", "/work", "/usr/local/sbin/mount-work"),
+    *("/tmp/.", "/tmp/systemd-private-", "/var/tmp/systemd-private-"),
 )
 AGENT_TOML = """\
 mode = "act"

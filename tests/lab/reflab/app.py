@@ -40,8 +40,8 @@ class Form(StrEnum):
     RPM = "rpm"
 
 
-# Quick to make and to unpack; the RPM's environment is the one that the deb's build has left.
-OPTIONS = {Form.DEB: ("--compress", "zstd"), Form.RPM: ("--keep-environment",)}
+# Quick to make and to unpack.
+OPTIONS = {Form.DEB: ("--compress", "zstd"), Form.RPM: ("--quick",)}
 
 
 @dataclass(frozen=True, slots=True)
