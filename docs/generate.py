@@ -5,12 +5,13 @@ import argparse
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import decisions
+import manual
 from pydantic import BaseModel
 
 from refloat_agent import holds
@@ -214,21 +215,36 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
+def _pages() -> Iterator[tuple[Path, str]]:
+    """All that is made, with where it belongs."""
+    for name, make in PAGES.items():
+        yield DOCS / name, make()
+    for name, text in manual.pages(checks()).items():
+        yield DOCS / "man" / name, text
+
+
 def main() -> int:
     """Write or check all pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is not up to date")
     check = parser.parse_args().check
-    stale = []
-    for name, make in PAGES.items():
-        path, text = DOCS / name, make()
-        if not path.exists() or path.read_text() != text:
-            stale.append(name)
-            if not check:
-                path.write_text(text)
-    for name in stale:
-        sys.stderr.write(f"docs/{name} {'is not up to date: make docs' if check else 'written'}\n")
-    return 1 if check and stale else 0
+    made = dict(_pages())
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    gone = [path for path in (DOCS / "man").glob("*.?") if path not in made]
+    for path in (*stale, *gone):
+        name = path.relative_to(DOCS.parent)
+        sys.stderr.write(f"{name} {'is not up to date: make docs' if check else 'written'}\n")
+    if not check:
+        _write({path: made[path] for path in stale}, gone)
+    return 1 if check and (stale or gone) else 0
+
+
+def _write(made: Mapping[Path, str], gone: Iterable[Path]) -> None:
+    for path, text in made.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    for path in gone:
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ EX_CONFIG: Final = 78  # sysexits.h; the unit does not restart on it
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the agent until it is told to stop."""
-    options = _parse(argv)
+    options = parser().parse_args(argv)
     try:
         loaded = settings.load(AgentSettings, options.config, env_prefix=config.ENV_PREFIX)
         logs.configure(loaded.log.format, loaded.log.level)
@@ -44,17 +44,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(group, 1)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
         prog="refloat-agent",
         description="The node agent of refloat: runs health checks, watches this node in Slurm, and takes it through "
         "drain, unmount, reboot, remount and resume when its drain reason asks for it.",
         epilog="example: refloat-agent --config /etc/refloat/agent.toml --check-config",
     )
-    parser.add_argument("--config", type=Path, default=config.DEFAULT_PATH, help="configuration (default: %(default)s)")
-    parser.add_argument("--check-config", action="store_true", help="say whether the configuration is good, and end")
-    parser.add_argument("--version", action="version", version=f"refloat-agent {VERSION}")
-    return parser.parse_args(argv)
+    made.add_argument("--config", type=Path, default=config.DEFAULT_PATH, help="configuration (default: %(default)s)")
+    made.add_argument("--check-config", action="store_true", help="say whether the configuration is good, and end")
+    made.add_argument("--version", action="version", version=f"refloat-agent {VERSION}")
+    return made
 
 
 def _fail(group: BaseExceptionGroup[RefloatError], status: int) -> None:

@@ -24,7 +24,7 @@ EX_CONFIG: Final = 78
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the coordinator, or check its configuration; answers with the exit status."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         wanted = settings.load(CoordinatorSettings, options.config, env_prefix=ENV_PREFIX)
         if options.check_config:
@@ -52,13 +52,14 @@ def _say(error: RefloatError, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
         prog="refloat-coordinator", description="Feeds agents, hands out permits, drives waves, keeps the record."
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML; none: defaults")
-    parser.add_argument("--check-config", action="store_true", help="check the configuration, and do nothing else")
-    return parser
+    made.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML; none: defaults")
+    made.add_argument("--check-config", action="store_true", help="check the configuration, and do nothing else")
+    return made
 
 
 if __name__ == "__main__":
