@@ -18,6 +18,7 @@ from refloat_coordinator.rooms import Rooms
 from refloat_coordinator.rooms import out as out  # noqa: PLC0414 - who asks about permits asks who is out
 
 RETRY_AFTER_S: Final = 5.0
+AGENT_GONE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,12 @@ def _sign_of_end(fleet: Fleet, node: Node, permit: Permit) -> str:
     report = node.report if node.report and node.report.at > permit.report_at else None
     if permit.purpose is Purpose.HEALTH:
         # The drain follows the grant: until then Slurm shows the node in service, and the agent calls it unhealthy.
-        return "healthy and in service" if in_service and report and report.verdict is Verdict.HEALTHY else ""
+        if in_service and report and report.verdict is Verdict.HEALTHY:
+            return "healthy and in service"
+        # The drain follows the grant at once: who has not set it by now will not, and its node serves.
+        gone_s = fleet.read_at - max(node.since, permit.granted_at)
+        is_gone = in_service and not node.online and gone_s > AGENT_GONE_S
+        return "in service, and its agent has not been heard of for an hour" if is_gone else ""
     if in_service:
         # Without DRAIN there is no cycle: the agent ends it at once (Slurm is the authority).
         return "Slurm shows the node in service"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.coordinator.world import T0, cycle, event, fleet_of, idle_fleet, request, status, view, will
 
@@ -167,6 +167,9 @@ def test_when_a_permit_ends(facts: list[fleets.Fact], ends: bool) -> None:  # no
         ([Read(T0 + 1, (view(state="IDLE+DRAIN", reason="refloat: x"),)), Heard(status(at=2.0))], False),
         ([Read(T0 + 1, (view(),)), Heard(status(at=2.0))], True),
         ([Read(T0 + 1, (view(),)), Heard(status(at=1.0))], False),
+        ([Heard(will()), Read(T0 + 3600, (view(),))], False),
+        ([Heard(will()), Read(T0 + 3602, (view(),))], True),  # its agent is gone, and the node serves
+        ([Heard(will()), Read(T0 + 3602, (view(state="DOWN+NOT_RESPONDING"),))], False),
     ],
 )
 def test_when_a_health_permit_ends(facts: list[fleets.Fact], ends: bool) -> None:  # noqa: FBT001
@@ -196,6 +199,7 @@ RACK = frozenset({"n0", "n1", "n2"})
 LIMITS = (Limit("cluster", Amount(2)), Limit("rack", Amount(1), RACK))
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, max_size=40))
 def test_no_grant_ever_takes_more_out_than_any_limit_allows(steps: list[tuple[str, str, str]]) -> None:
     fleet = fleet_of(*(view(name) for name in NAMES))
