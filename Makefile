@@ -14,7 +14,7 @@ SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle bench-permits completions lock clean venv venv-dev deb rpm lint-packages
+.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit kubernetes-check broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle bench-permits completions lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -82,6 +82,13 @@ audit: venv-dev ## known vulnerabilities of what is pinned (needs the network; w
 	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
 		$(BIN)/python -m pip_audit --requirement requirements.lock --no-deps --disable-pip || exit 1; \
 	else echo "pip-audit cannot be installed here: nothing was audited"; fi
+
+kubernetes-check: venv-dev ## the manifests by the schemas of Kubernetes itself (needs kubectl; 22 MB from PyPI)
+	@$(BIN)/python -c "import kubernetes_validate" 2>/dev/null || $(BIN)/python -m pip install --quiet kubernetes-validate || \
+		{ echo "kubernetes-validate cannot be installed here: the unit tests are all"; exit 0; }
+	@if $(BIN)/python -c "import kubernetes_validate" 2>/dev/null; then \
+		mkdir -p build && kubectl kustomize packaging/kubernetes >build/kubernetes.yaml && \
+		$(BIN)/kubernetes-validate --strict --version 1.31 build/kubernetes.yaml; fi
 
 broker-test: venv-dev ## the tests of access list, certificates and docs/broker.md, on a real mosquitto
 	$(BIN)/pytest -m broker tests/broker
