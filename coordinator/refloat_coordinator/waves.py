@@ -284,7 +284,7 @@ def _advanced(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Questio
         due = tuple(m for m in canaries.of(wave) if m.turn is Turn.WAITING)
         if not due or wave.state is not WaveState.RUNNING:
             return wave, ()
-    return _marked(_waited_for(wave, due, now), _in_order(wave, due, world), world, now)
+    return _marked(_waited_for(wave, due, now), due, world, now)
 
 
 def _unmarked(wave: Wave, world: World, now: float) -> Wave:
@@ -369,9 +369,14 @@ def _waited_for(wave: Wave, window: Sequence[Member], now: float) -> Wave:
 
 
 def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tuple[Wave, tuple[Question, ...]]:
-    if due and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
+    own, others = _rooms(wave, world)
+    ready = [m for m in due if not m.why]
+    if ready and own.blocking(ready[0].node):
+        # The wave's own limit is about all of its nodes: where one may not go, none may, and no order is needed.
+        return _stuck_or_not(wave, own.refusal(ready[0].node), due, now), ()
+    if ready and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
         return wave.but(why="asks Slurm when jobs end"), (AskJobs(),)
-    chosen, refusal = _chosen(wave, due, world)
+    chosen, refusal = _chosen(_in_order(wave, ready, world), own, others)
     questions = _questions(wave, chosen, world, now)
     blocked = ""
     if wave.spec.blocker and chosen:
@@ -384,12 +389,11 @@ def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tupl
     return _stuck_or_not(wave, refusal, due, now), questions
 
 
-def _chosen(wave: Wave, due: Sequence[Member], world: World) -> tuple[tuple[str, ...], str]:
+def _chosen(ready: Iterable[Member], own: Room, others: Room) -> tuple[tuple[str, ...], str]:
     """The nodes that every limit lets go out now, and why the first of the others may not."""
-    own, others = _rooms(wave, world)
     chosen: list[str] = []
     refusal = ""
-    for member in (m for m in due if not m.why):
+    for member in ready:
         if own.blocking(member.node):
             refusal = refusal or own.refusal(member.node)
             break
