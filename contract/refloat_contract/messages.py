@@ -202,7 +202,8 @@ class CoordinatorStatus(Message):
 
     online: bool
     epoch: int = Field(default=0, description="rises whenever a coordinator begins to lead")
-    ledger: str = Field(default="", description="the name of its ledger; of two with different ones, one must not lead")
+    instance: str = Field(default="", description="which coordinator says this; of two that lead, one must not")
+    ledger: str = Field(default="", description="the name of its ledger")
     host: str = ""
     seq: int = 0
     period_s: float = Field(default=5.0, description="between two heartbeats")

@@ -114,11 +114,12 @@ class Coordinator:
 
     async def _term(self) -> None:
         """Wait for the lease, lead while we have it, give it back."""
-        settings = self._settings
+        settings, instance = self._settings, secrets.token_hex(8)
         elsewhere = Elsewhere(
             settings.mqtt,
             Topics(settings.cluster),
-            client_id=f"refloat-lookout-{settings.cluster}-{secrets.token_hex(4)}",
+            client_id=f"refloat-lookout-{settings.cluster}-{instance}",
+            instance=instance,
             lease_s=settings.leadership.lease_s,
         )
         ledger = Ledger(
@@ -131,6 +132,7 @@ class Coordinator:
             ledger,
             elsewhere,
             settings.state_dir / "coordinator.lock",
+            instance=instance,
             lease_s=settings.leadership.lease_s,
             standby=settings.leadership.standby,
             say=self._stand_by,
@@ -313,7 +315,12 @@ class _Parts:
         topics = Topics(settings.cluster)
         dialect = settings.reasons.dialect()
         me = CoordinatorStatus(
-            online=False, epoch=epoch, ledger=leadership.ledger_id, host=socket.gethostname(), version=__version__
+            online=False,
+            epoch=epoch,
+            instance=leadership.instance,
+            ledger=leadership.ledger_id,
+            host=socket.gethostname(),
+            version=__version__,
         )
         gone = Publication(topics.coordinator(), encode(me), retain=True)
         self.inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
@@ -371,9 +378,7 @@ class _Parts:
             clock,
             epoch=epoch,
             heartbeat_s=settings.feed.heartbeat_s,
-            version=me.version,
-            ledger=me.ledger,
-            host=me.host,
+            me=me,
         )
         self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm, self._jobs_ended)
         self.orders: asyncio.Queue[Errand] = asyncio.Queue()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coordinators with another ledger on the same broker: heard before we lead and while we do; two must never lead."""
+"""Other coordinators on the same broker, with a ledger of their own or a copy: heard before we lead and while we do."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _BEATS: Final = 3
 
 
 class Elsewhere:
-    """What is heard on the broker of coordinators whose ledger is not ours."""
+    """What is heard on the broker of coordinators other than the ``instance`` that we are."""
 
     def __init__(
         self,
@@ -32,14 +32,16 @@ class Elsewhere:
         topics: Topics,
         *,
         client_id: str,
+        instance: str,
         lease_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ""
-        """Whose word is our own."""
+        """The name of ours."""
         self.highest = 0
         """The latest epoch of any other."""
         self._topic = topics.coordinator()
+        self._instance = instance
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._leader = ""
@@ -67,7 +69,7 @@ class Elsewhere:
                 await asyncio.sleep(_RETAINED_S)
 
     def leader(self) -> str:
-        """Who leads with another ledger, in words; empty where nobody has been heard for a lease."""
+        """Who leads, in words; empty where nobody has been heard for a lease."""
         return self._leader if self._monotonic() < self._until else ""
 
     async def outranked(self, epoch: int) -> None:
@@ -91,16 +93,30 @@ class Elsewhere:
         if topic != self._topic:
             return  # some brokers hand out all that they keep
         status = decode(CoordinatorStatus, payload)
-        if status.ledger in {"", self.ledger}:
+        if status.instance in {"", self._instance}:
             return
         self.highest = max(self.highest, status.epoch)
-        who = f"a coordinator on {status.host or 'another host'} with another ledger, epoch {status.epoch}"
-        if status.online:
-            # A retained word may be years old: if it lives, another follows.
-            self._leader, self._until = who, self._monotonic() + max(self._lease_s, _BEATS * status.period_s)
-        if self._epoch is not None and outranks(status.epoch, status.ledger, self._epoch, self.ledger):
-            log.error("another_ledger", who=who, retained=retained, hint="give both the same state_dir, or stop one")
-            self._outranked.put_nowait(who)
+        is_ours = status.ledger == self.ledger
+        self._listen(status, counts=not (retained and is_ours), ends=is_ours)
+        if self._epoch is not None and outranks(status.epoch, status.instance, self._epoch, self._instance):
+            log.error("outranked", by=_words(status, is_ours=is_ours), hint="give both the same state_dir, or stop one")
+            self._outranked.put_nowait(_words(status, is_ours=is_ours))
+
+    def _listen(self, status: CoordinatorStatus, *, counts: bool, ends: bool) -> None:
+        """Note who leads. A retained word may be years old: of our own ledger the lease knows better.
+
+        So is a last will: of another ledger's coordinator it only says that the broker has lost it.
+        """
+        if status.online and counts:
+            self._leader = _words(status, is_ours=ends)
+            self._until = self._monotonic() + max(self._lease_s, _BEATS * status.period_s)
+        elif not status.online and ends:
+            self._until = float("-inf")
 
     async def _connected(self) -> None:
         self._subscribed.set()
+
+
+def _words(status: CoordinatorStatus, *, is_ours: bool) -> str:
+    which = "this ledger, or a copy of it" if is_ours else "another ledger"
+    return f"a coordinator on {status.host or 'another host'} with {which} leads in epoch {status.epoch}"

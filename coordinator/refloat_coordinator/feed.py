@@ -31,10 +31,14 @@ _BOOT_TIME_JITTER_S: Final = 3
 _NOISE: Final = frozenset({"PLANNED"})
 
 
-class Feed:
-    """Reads Slurm's table and publishes what changed. ``epoch`` rises whenever a coordinator begins to lead.
+_NOBODY: Final = CoordinatorStatus(online=True)
 
-    ``heartbeat_s`` is the time between two heartbeats; what changed is told at once.
+
+class Feed:
+    """Reads Slurm's table and publishes what changed.
+
+    ``epoch`` rises whenever a coordinator begins to lead; ``me`` is the one that does. ``heartbeat_s`` is the time
+    between two heartbeats; what changed is told at once.
     """
 
     def __init__(
@@ -46,18 +50,14 @@ class Feed:
         *,
         epoch: int,
         heartbeat_s: float,
-        version: str = "",
-        ledger: str = "",
-        host: str = "",
+        me: CoordinatorStatus = _NOBODY,
     ) -> None:
         self._gateway = gateway
         self._publish = publish
         self._topics = topics
         self._clock = clock
         self._epoch = epoch
-        self._me = CoordinatorStatus(
-            online=True, epoch=epoch, period_s=heartbeat_s, version=version, ledger=ledger, host=host
-        )
+        self._me = me.model_copy(update={"online": True, "epoch": epoch, "period_s": heartbeat_s})
         self._seq = 0
         self._table: Mapping[str, NodeView] = {}
         self._views: dict[str, SlurmView] = {}

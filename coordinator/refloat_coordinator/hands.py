@@ -126,6 +126,7 @@ class Hands:
         for job in await self._gateway.jobs(order.node):
             if job.state == _COMPLETING:
                 continue
+            await self._still_leads()  # for each: it takes a while, and a job that was ended is gone
             why = ""
             try:
                 await self._gateway.end_job(job.id, order.how)

@@ -35,6 +35,7 @@ class Leadership:
         elsewhere: Elsewhere,
         lock_path: Path,
         *,
+        instance: str,
         lease_s: float,
         standby: bool,
         say: Callable[[str], None],
@@ -54,7 +55,7 @@ class Leadership:
         self._renewed_at = float("-inf")
         self._lock = contextlib.ExitStack()
         self._is_locked = False
-        self._id = secrets.token_hex(8)
+        self.instance = instance
         self._boot_id = ""
 
     async def acquire(self) -> int:
@@ -148,7 +149,7 @@ class Leadership:
             with contextlib.suppress(Misconfigured):  # another process on this machine holds it
                 self._lock.enter_context(alone(self._lock_path))
                 self._is_locked = True
-        return Holder(self._id, socket.gethostname(), self._boot_id, self._is_locked)
+        return Holder(self.instance, socket.gethostname(), self._boot_id, self._is_locked)
 
 
 def _leader(lease: Lease) -> str:

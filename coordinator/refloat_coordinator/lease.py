@@ -69,6 +69,6 @@ def has_ended(holder: Holder, taker: Holder) -> bool:
     return holder.locked and taker.locked and holder.boot_id == taker.boot_id
 
 
-def outranks(epoch: int, ledger: str, over_epoch: int, over_ledger: str) -> bool:
+def outranks(epoch: int, instance: str, over_epoch: int, over_instance: str) -> bool:
     """Which of two that both lead goes on: the later epoch, and of equal ones the one that both find the same way."""
-    return (epoch, ledger) > (over_epoch, over_ledger)
+    return (epoch, instance) > (over_epoch, over_instance)

@@ -2,8 +2,10 @@
 import pytest
 from unit.coordinator.world import TRIGGER, WAVE
 
+from refloat_contract.errors import Transient
 from refloat_contract.reasons import Dialect
 from refloat_coordinator.hands import DONE_ALREADY, NOT_OURS, UNREACHABLE, WRITTEN, Hands
+from refloat_coordinator.lease import Deposed
 from refloat_coordinator.waves import GiveBack, Mark
 from refloat_slurm.gateway import Change
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
@@ -80,3 +82,29 @@ async def test_what_cannot_be_reached_is_left_for_the_next_read() -> None:
     slurm.stop()
 
     assert await Hands(SimulatedGateway(slurm), Dialect()).perform(MARK) == UNREACHABLE
+
+
+async def deposed() -> None:
+    raise Deposed("the coordinator on ctl2 leads since epoch 2")
+
+
+async def unsure() -> None:
+    raise Transient("the lease has not been renewed in time")
+
+
+@pytest.mark.parametrize("order", [MARK, BACK])
+async def test_one_that_was_deposed_since_it_looked_writes_nothing_more(order: Mark | GiveBack) -> None:
+    slurm = slurm_with() if order is MARK else slurm_with(Change.DRAIN, TRIGGER)
+    before = slurm.view("n1")
+
+    with pytest.raises(Deposed):
+        await Hands(SimulatedGateway(slurm), Dialect(), still_leads=deposed).perform(order)
+    assert slurm.view("n1") == before
+
+
+async def test_one_that_is_not_sure_that_it_leads_writes_later() -> None:
+    slurm = slurm_with()
+    before = slurm.view("n1")
+
+    assert await Hands(SimulatedGateway(slurm), Dialect(), still_leads=unsure).perform(MARK) == UNREACHABLE
+    assert slurm.view("n1") == before

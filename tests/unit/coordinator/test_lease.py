@@ -62,13 +62,14 @@ class Site:
             async def settled(self) -> None:
                 """No broker."""
 
-        return Quiet(MqttSettings(), TOPICS, client_id="x", lease_s=1, monotonic=lambda: self.now)
+        return Quiet(MqttSettings(), TOPICS, client_id="x", instance="me", lease_s=1, monotonic=lambda: self.now)
 
     def leadership(self, ledger: Ledger, elsewhere: Elsewhere | None = None, *, standby: bool = True) -> Leadership:
         return Leadership(
             ledger,
             elsewhere or self.elsewhere(),
             self.folder / "lock",
+            instance="me",
             lease_s=1.0,
             standby=standby,
             say=self.said.append,
@@ -140,24 +141,38 @@ async def test_without_standby_a_second_one_ends_with_an_error(site: Site) -> No
         await leader.resign()
 
 
-def said(ledger: str, epoch: int, *, online: bool = True) -> bytes:
-    return encode(CoordinatorStatus(online=online, epoch=epoch, ledger=ledger, host="ctl1", period_s=0.1))
+def said(ledger: str, epoch: int, *, online: bool = True, instance: str = "it") -> bytes:
+    status = CoordinatorStatus(online=online, epoch=epoch, instance=instance, ledger=ledger, host="ctl1", period_s=0.1)
+    return encode(status)
 
 
 def test_one_with_another_ledger_is_heard_for_as_long_as_it_lives(site: Site) -> None:
     elsewhere = site.elsewhere()
     elsewhere.ledger = "ours"
-    elsewhere.hear(TOPICS.coordinator(), said("ours", 9), retained=False)
-    elsewhere.hear(TOPICS.coordinator(), said("", 9), retained=True)  # an older release
+    elsewhere.hear(TOPICS.coordinator(), said("ours", 9, instance="me"), retained=False)
+    elsewhere.hear(TOPICS.coordinator(), said("", 9, instance=""), retained=True)  # an older release
+    elsewhere.hear("refloat/v1/other/coordinator/status", said("other", 9), retained=False)
     assert (elsewhere.leader(), elsewhere.highest) == ("", 0)
 
     elsewhere.hear(TOPICS.coordinator(), said("other", 5), retained=True)
-    assert elsewhere.leader() == "a coordinator on ctl1 with another ledger, epoch 5"
+    assert elsewhere.leader() == "a coordinator on ctl1 with another ledger leads in epoch 5"
     site.now += 0.9
     elsewhere.hear(TOPICS.coordinator(), said("other", 5), retained=False)
+    elsewhere.hear(TOPICS.coordinator(), said("other", 5, online=False), retained=False)  # the broker has lost it
     site.now += 0.9
     assert elsewhere.leader()
     site.now += 0.2
+    assert (elsewhere.leader(), elsewhere.highest) == ("", 5)
+
+
+def test_one_with_a_copy_of_our_ledger_is_heard_too_but_of_our_own_the_lease_knows_better(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    elsewhere.ledger = "ours"
+    elsewhere.hear(TOPICS.coordinator(), said("ours", 5), retained=True)
+    assert elsewhere.leader() == ""
+    elsewhere.hear(TOPICS.coordinator(), said("ours", 5), retained=False)
+    assert "this ledger, or a copy of it leads in epoch 5" in elsewhere.leader()
+    elsewhere.hear(TOPICS.coordinator(), said("ours", 5, online=False), retained=False)
     assert (elsewhere.leader(), elsewhere.highest) == ("", 5)
 
 
@@ -168,16 +183,21 @@ def test_a_last_will_that_the_broker_kept_is_no_leader_but_its_epoch_counts(site
     assert (elsewhere.leader(), elsewhere.highest) == ("", 57)
 
 
-@pytest.mark.parametrize(("epoch", "yields"), [(4, False), (5, True), (6, True)])
-async def test_a_leader_yields_to_one_of_a_later_epoch(site: Site, epoch: int, yields: bool) -> None:  # noqa: FBT001 - a table
+@pytest.mark.parametrize("ledger", ["ours", "another"])
+@pytest.mark.parametrize(
+    ("epoch", "instance", "yields"), [(4, "z", False), (5, "a", False), (5, "z", True), (6, "a", True)]
+)
+async def test_a_leader_yields_to_one_of_a_later_epoch(
+    site: Site, ledger: str, epoch: int, instance: str, *, yields: bool
+) -> None:
     elsewhere = site.elsewhere()
-    elsewhere.ledger = "a"
+    elsewhere.ledger = "ours"
     leading = elsewhere.outranked(5)
     assert leading.send(None) is not None  # it waits
-    elsewhere.hear(TOPICS.coordinator(), said("b", epoch), retained=False)
+    elsewhere.hear(TOPICS.coordinator(), said(ledger, epoch, instance=instance), retained=False)
 
     if yields:
-        with pytest.raises(Deposed, match=f"another ledger, epoch {epoch}"):
+        with pytest.raises(Deposed, match=f"leads in epoch {epoch}"):
             leading.send(None)
     else:
         leading.close()

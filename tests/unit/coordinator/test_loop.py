@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -417,3 +418,21 @@ async def test_a_node_that_forgets_its_remedies_is_stopped_by_the_record(ledger:
     told = [decode(Order, each.payload) for each in run.posted if each.topic.endswith("/order")]
     assert [(order.request, order.kind) for order in told] == [("r3", OrderKind.DENY), ("r2", OrderKind.GRANT)]
     assert told[0].why.startswith("labd failed again after 2 cycles; needs a human")
+
+
+async def test_one_that_may_have_been_deposed_decides_nothing_and_acknowledges_nothing(ledger: Ledger) -> None:
+    cluster = cluster_of(n1="good")
+    run = Run(cluster, ledger, 1)
+    await run.turn()
+    await run.loop.start(wave_over("n1"))
+    leads = [False]
+    run.loop._ports = replace(run.loop._ports, leads=lambda: leads[0])
+    run.receive()
+    before, posted = len(cluster.queue), len(run.posted)
+
+    assert await run.loop.step() == []
+    assert (len(cluster.queue), len(run.posted)) == (before, posted)
+    assert "lease could not be renewed" in run.loop.trouble
+    leads[0] = True
+    assert await run.loop.step() != []
+    assert run.loop.trouble == ""

@@ -90,7 +90,7 @@ class Scene:
             "mqtt": {"host": "127.0.0.1", "port": self.port, "reconnect_min_s": 0.2},
             "state_dir": str(self.folder / state),
             "socket": str(self.folder / f"{name}.sock"),
-            "feed": {"period_s": 0.1},
+            "feed": {"period_s": 0.1, "heartbeat_s": 0.2},
             "http": {"listen": ""},
             "limits": {"max_unavailable": "100%"},
             "leadership": {"lease_s": LEASE_S},
