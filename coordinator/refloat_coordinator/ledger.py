@@ -73,7 +73,7 @@ class Ledger:
 
     async def lease(self) -> Lease:
         """Who leads, as the file says now. May be asked before `begin`, and then changes nothing."""
-        return await self._do(_read_lease, fenced=False)
+        return await self._do(_read_lease, fenced=False, mode="BEGIN")
 
     async def begin(self, taker: Holder | None = None, seen: Lease | None = None, above: int = 0) -> int:
         """Make the database ready and take the lease; answers with the new epoch, which lies above ``above``, too.
