@@ -59,7 +59,7 @@ def decide(fleet: Fleet, rooms: Rooms, permits: Permits, request: Request, now: 
     node = fleet.node(request.node)
     if node.slurm is None or not node.slurm.known:
         return Denial(f"{request.node} is not in Slurm's node table", 12 * RETRY_AFTER_S)
-    if why := _overtaken(request, node.report):
+    if why := _overtaken(request, node.report, held):
         return Denial(why)
     permit = _permit(request, node, now, boots=rooms.boots(request))
     # A node that is DOWN already takes nothing more from the cluster: its repair must not wait for a budget.
@@ -88,8 +88,10 @@ def looped(events: Iterable[Event], request: Request, most: Loops) -> str:
     return f"{request.cause} failed again after {times}; needs a human: refloat cycle cancel {request.node}"
 
 
-def _overtaken(request: Request, report: NodeReport | None) -> str:
-    """Why this request is an old one, delivered late: a later report of its agent says that nothing is wanted."""
+def _overtaken(request: Request, report: NodeReport | None, held: Permit | None) -> str:
+    """Why this request is an old one, delivered late: its agent has asked for something else since, or for nothing."""
+    if held is not None and not is_held(held, request) and 0 < request.at < held.report_at:
+        return f"its agent has asked for {held.cycle} since"
     if report is None or not 0 < request.at < report.at:
         return ""
     if request.purpose is Purpose.HEALTH:

@@ -117,6 +117,17 @@ def test_a_request_that_a_later_report_has_overtaken_gets_nothing(
     assert isinstance(answer, Grant) is granted
 
 
+def test_a_request_from_before_does_not_take_the_place_of_a_permit() -> None:
+    fleet = fleet_of(DRAINED, status(at=1.0, phase=Phase.DRAINING, now=cycle()))
+    first = decide(fleet, ONE, {}, request().model_copy(update={"at": 3.0}), T0)
+    assert isinstance(first, Grant)
+    old = request(cycle_id="h0", purpose=Purpose.HEALTH).model_copy(update={"at": 2.0})
+    new = request(cycle_id="c2").model_copy(update={"at": 4.0})
+
+    assert decide(fleet, ONE, {"n1": first.permit}, old, T0) == Denial("its agent has asked for c1 since")
+    assert isinstance(decide(fleet, ONE, {"n1": first.permit}, new, T0), Grant)
+
+
 def test_a_report_from_before_the_request_ends_nothing_however_late_it_comes() -> None:
     before = fleet_of(DRAINED, status(at=1.0))
     answer = decide(before, ONE, {}, request().model_copy(update={"at": 3.0}), T0)
