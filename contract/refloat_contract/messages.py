@@ -218,7 +218,7 @@ _SHARE: Final = re.compile(r"[1-9][0-9]{0,6}|[1-9][0-9]?%|100%")
 def _share(given: int | str) -> int | str:
     """A number of nodes as a number, a percentage as text."""
     text = str(given).strip()
-    if isinstance(given, bool) or _SHARE.fullmatch(text) is None:
+    if _SHARE.fullmatch(text) is None:
         raise ValueError("a number of nodes such as 2, or a share of them such as '5%'")
     return text if text.endswith("%") else int(text)
 

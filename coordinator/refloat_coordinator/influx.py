@@ -73,6 +73,8 @@ def line(event: Event, measurement: str) -> str:
     for name, value in fields.items():
         # Line protocol separates points by newlines; not every release takes one inside a field.
         point.field(name, one_line(value, _MAX_TEXT))
+    if event.operator:
+        point.field("operator", one_line(event.operator, _MAX_TEXT))
     point.field("duration_s", event.duration_s)
     for name, measure in event.measures.items():
         # Apart from the fields above, and a float always: a field keeps the type that it first had.

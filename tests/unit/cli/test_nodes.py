@@ -218,3 +218,37 @@ def test_following_listens_before_it_asks_for_the_past(daemon: Daemon) -> None:
 
     assert asyncio.run(told()) == ["new"]
     assert order == ["follow", "events"]
+
+
+ALIKE = {"verdict": "HEALTHY", "slurm": "in use or idle", "image": "compute-2", "agent": "online", "why": ""}
+SUMMARY = [
+    {**ALIKE, "phase": "IN_SERVICE", "count": 998, "nodes": "n[1-998]"},
+    {**ALIKE, "phase": "REBOOTING", "count": 1, "nodes": "n999", "slurm": "DOWN+DRAIN", "agent": "away"},
+    {**ALIKE, "phase": "", "verdict": "", "image": "", "agent": "none", "count": 1, "nodes": "n1000"},
+]
+HELD_ONE = {**ALIKE, "phase": "HELD", "count": 1, "nodes": "n7", "why": "no link"}
+
+
+def test_status_without_nodes_shows_those_that_are_alike_in_one_line(refloat: Refloat, daemon: Daemon) -> None:
+    ended = refloat("status", "--socket", daemon({"summary": answers(SUMMARY)}).path)
+
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert any(line[:3] == ["998", "IN_SERVICE", "HEALTHY"] and line[-1] == "n[1-998]" for line in lines)
+    assert any(line[:3] == ["1", "REBOOTING,", "away"] for line in lines)
+    assert any(line[:3] == ["1", "no", "agent"] for line in lines)
+    assert ended.out.endswith("1000 nodes; refloat status --long shows each\n")
+    assert ended.status == 0
+
+
+def test_status_with_a_held_node_among_many_is_1(refloat: Refloat, daemon: Daemon) -> None:
+    ended = refloat("status", "--socket", daemon({"summary": answers([*SUMMARY, HELD_ONE])}).path)
+
+    assert (ended.status, "no link" in ended.out) == (1, True)
+
+
+def test_status_long_has_a_line_for_each_node(refloat: Refloat, daemon: Daemon) -> None:
+    socket = daemon({"summary": answers(SUMMARY), "status": answers([GOOD, HELD])}).path
+    long, asked_json = refloat("status", "--long", "--socket", socket), refloat("status", "--json", "--socket", socket)
+
+    assert (long.status, "held" in long.out) == (1, True)
+    assert len(json.loads(asked_json.out)) == 2

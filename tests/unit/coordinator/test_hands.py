@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+
 import pytest
 from unit.coordinator.world import TRIGGER, WAVE
 
 from refloat_contract.errors import Transient
 from refloat_contract.reasons import Dialect
-from refloat_coordinator.hands import DONE_ALREADY, NOT_OURS, UNREACHABLE, WRITTEN, Hands
+from refloat_coordinator.hands import DONE_ALREADY, NOT_OURS, UNREACHABLE, WRITTEN, EndedJob, Hands
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.waves import GiveBack, Mark
-from refloat_slurm.gateway import Change
+from refloat_coordinator.waves import EndJobs, Errand, GiveBack, Mark
+from refloat_slurm.gateway import Change, JobEnd
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 
 MARK = Mark(WAVE, "n1", TRIGGER)
@@ -24,7 +26,7 @@ def slurm_with(change: Change | None = None, reason: str | None = None) -> Simul
     return slurm
 
 
-async def perform(slurm: SimulatedSlurmctld, order: Mark | GiveBack) -> tuple[str, bool, str]:
+async def perform(slurm: SimulatedSlurmctld, order: Errand) -> tuple[str, bool, str]:
     outcome = await Hands(SimulatedGateway(slurm), Dialect()).perform(order)
     view = slurm.view("n1")
     return outcome, "DRAIN" in view.flags, view.reason
@@ -51,7 +53,7 @@ async def test_a_free_node_is_marked() -> None:
         (f"rebooting refloat=c1 wave={WAVE}", BACK, NOT_OURS),
     ],
 )
-async def test_a_drain_that_is_not_ours_is_left_as_it_is(reason: str, order: Mark | GiveBack, outcome: str) -> None:
+async def test_a_drain_that_is_not_ours_is_left_as_it_is(reason: str, order: Errand, outcome: str) -> None:
     assert await perform(slurm_with(Change.DRAIN, reason), order) == (outcome, True, reason)
 
 
@@ -93,7 +95,7 @@ async def unsure() -> None:
 
 
 @pytest.mark.parametrize("order", [MARK, BACK])
-async def test_one_that_was_deposed_since_it_looked_writes_nothing_more(order: Mark | GiveBack) -> None:
+async def test_one_that_was_deposed_since_it_looked_writes_nothing_more(order: Errand) -> None:
     slurm = slurm_with() if order is MARK else slurm_with(Change.DRAIN, TRIGGER)
     before = slurm.view("n1")
 
@@ -108,3 +110,48 @@ async def test_one_that_is_not_sure_that_it_leads_writes_later() -> None:
 
     assert await Hands(SimulatedGateway(slurm), Dialect(), still_leads=unsure).perform(MARK) == UNREACHABLE
     assert slurm.view("n1") == before
+
+
+def busy_slurm(reason: str = TRIGGER) -> SimulatedSlurmctld:
+    slurm = slurm_with()
+    slurm.submit(5000, cpus=1)
+    slurm.submit(5000, cpus=1, user="bob")
+    slurm.update("n1", Change.DRAIN, reason)
+    return slurm
+
+
+@pytest.mark.parametrize("how", list(JobEnd))
+async def test_jobs_are_ended_and_told_with_whose_they_were(how: JobEnd) -> None:
+    slurm, told = busy_slurm(), list[EndedJob]()
+
+    async def note(_order: EndJobs, jobs: Sequence[EndedJob]) -> None:
+        told.extend(jobs)
+
+    hands = Hands(SimulatedGateway(slurm), Dialect(), on_ended=note)
+    order = EndJobs(WAVE, "n1", TRIGGER, how, "alice", 1)
+    assert await hands.perform(order) == WRITTEN
+    again = await hands.perform(order)  # they are completing by now
+    slurm.tick(1100.0)
+
+    assert told == [EndedJob("1", "alice"), EndedJob("2", "bob")]
+    assert again == WRITTEN
+    assert slurm.jobs_on("n1") == ()
+    assert slurm.jobs_harmed == 0
+
+
+@pytest.mark.parametrize("reason", ["bad DIMM", "reboot wave=w2", "reboot", "refloat-hold: x refloat=c1"])
+async def test_no_job_is_ended_on_a_node_that_does_not_carry_the_mark(reason: str) -> None:
+    slurm = busy_slurm(reason)
+    outcome, _, _ = await perform(slurm, EndJobs(WAVE, "n1", TRIGGER, JobEnd.CANCEL, "alice", 1))
+
+    assert outcome == NOT_OURS
+    assert [job.state for job in slurm.jobs_on("n1")] == ["RUNNING", "RUNNING"]
+
+
+async def test_no_job_is_ended_on_a_node_that_is_in_service_again() -> None:
+    slurm = busy_slurm()
+    slurm.update("n1", Change.RESUME)
+    outcome, _, _ = await perform(slurm, EndJobs(WAVE, "n1", TRIGGER, JobEnd.REQUEUE, "alice", 1))
+
+    assert outcome == NOT_OURS
+    assert len(slurm.jobs_on("n1")) == 2
