@@ -27,6 +27,7 @@ from refloat_service.mqtt import Link, MqttSettings, Publication
 TOP = Path(__file__).parent.parent
 SHIPPED = TOP / "packaging" / "mosquitto"
 CLUSTER = "lab"
+STAFF = (COORDINATOR, OPERATOR)
 _UP_S = 10.0
 
 
@@ -44,13 +45,14 @@ def command() -> list[str] | None:
     return None
 
 
-def configured(folder: Path, port: int, changes: Mapping[str, str] | None = None) -> Path:
-    """The shipped configuration, with paths under ``folder``, another port, and lines changed as told."""
+def configured(folder: Path, port: int, staff_port: int, changes: Mapping[str, str] | None = None) -> Path:
+    """The shipped configuration, with paths under ``folder``, other ports, and lines changed as told."""
     text = (SHIPPED / "mosquitto.conf").read_text()
     places = {
         "/etc/mosquitto/refloat": str(folder),
         "/var/lib/mosquitto/": f"{folder}/",
         "listener 8883": f"listener {port} 127.0.0.1",
+        "listener 8884": f"listener {staff_port} 127.0.0.1",
     }
     for old, new in {**places, **(changes or {})}.items():
         if old not in text:
@@ -143,18 +145,21 @@ class Client:
 
 @dataclass(slots=True)
 class Site:
-    """An authority, a broker, and certificates for all who are named in the access list."""
+    """Both authorities, a broker, and certificates for all who are named in the access list."""
 
     folder: Path
     broker: Mosquitto
     store: Store
+    staff: Store
+    staff_port: int
 
     def settings(self, name: str, **changes: Any) -> MqttSettings:
         """How ``name`` reaches the broker, with MQTT 5, which says what it refuses."""
-        issued = self.store.issued_folder / name
+        is_staff = name in STAFF
+        issued = (self.staff if is_staff else self.store).issued_folder / name
         keys: dict[str, Any] = {
             "host": "localhost",
-            "port": self.broker.port,
+            "port": self.staff_port if is_staff else self.broker.port,
             "tls": True,
             "ca_file": self.store.folder / "ca.pem",
             "cert_file": f"{issued}.pem",
@@ -191,7 +196,8 @@ class Site:
 
     def issue(self, role: Role, *names: str, at: datetime | None = None, days: int = 30, **more: Any) -> None:
         """Certificates, made at another time if need be."""
-        self.store.issue(role, names, at or datetime.now(UTC), days, progress=lambda all_of, _: all_of, **more)
+        store = self.staff if role in {Role.COORDINATOR, Role.OPERATOR} else self.store
+        store.issue(role, names, at or datetime.now(UTC), days, progress=lambda all_of, _: all_of, **more)
 
 
 def hashed(name: str, password: str) -> str:
@@ -216,16 +222,18 @@ def a_site(
     passwords: Mapping[str, str] | None = None,
 ) -> Iterator[Site]:
     """A broker that runs, and everybody's certificates."""
-    store, port, etc = authority(folder / "pki"), free_port(), folder / "etc"
+    store, staff, etc = authority(folder / "pki"), authority(folder / "staff"), folder / "etc"
     etc.mkdir()
-    site = Site(folder, Mosquitto(etc, port, argv), store)
+    site = Site(folder, Mosquitto(etc, free_port(), argv), store, staff, free_port())
     site.issue(Role.BROKER, "broker", hosts=("localhost",))
     site.issue(Role.COORDINATOR, COORDINATOR)
     site.issue(Role.OPERATOR, OPERATOR)
     site.issue(Role.NODE, "n1", "n2")
     for name in ("ca.pem", "crl.pem", "issued/broker.pem", "issued/broker.key"):
         shutil.copy(store.folder / name, etc)
-    configured(etc, port, changes)
+    for name in ("ca.pem", "crl.pem"):
+        shutil.copy(staff.folder / name, etc / f"staff-{name}")
+    configured(etc, site.broker.port, site.staff_port, changes)
     (etc / "passwords").write_text("".join(hashed(*each) for each in (passwords or {}).items()))
     (etc / "passwords").chmod(0o600)
     site.broker.start()

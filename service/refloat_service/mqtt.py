@@ -376,7 +376,8 @@ class _Client(aiomqtt.Client):
             self._socket_said = said.partition(": ")[2] or said
 
     def _on_disconnect(self, *args: Any, **kwargs: Any) -> None:
-        super()._on_disconnect(*args, **kwargs)
+        if not self._connected.cancelled():  # a connect that ran out of time, which aiomqtt would ask how it ended
+            super()._on_disconnect(*args, **kwargs)
         self.give_up()
         if not self._connected.done() and not self._abandoned:
             self._connected.set_exception(_HungUpError(self._socket_said))

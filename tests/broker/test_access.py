@@ -88,24 +88,38 @@ async def test_an_operator_hears_everything_and_can_tell_nothing(site: Site) -> 
     assert all("Not authorized" in each for each in said)
 
 
-async def test_a_node_can_neither_push_the_coordinator_off_nor_take_what_waits_for_it(site: Site) -> None:
-    own_name = "refloat-coordinator-ctl"
+async def test_a_node_can_neither_push_another_off_nor_take_what_waits_for_the_coordinator(site: Site) -> None:
+    their_name = "refloat-coordinator-lab-0123456789abcdef"
     events = TOPICS.node("+", Kind.EVENT)
-    async with site.client(COORDINATOR, events, client_id=own_name, persistent=True):
+    async with site.client(COORDINATOR, events, client_id=their_name, persistent=True):
         pass
-    async with site.client("n2") as n2:
+    async with site.client("n2", client_id="refloat-agent-lab-n2") as n2:
         await n2.says(TOPICS.node("n2", Kind.EVENT), b"while it was away")
-    async with site.client("n1", events, client_id=own_name, persistent=True) as thief:
-        await thief.says(TOPICS.node("n1", Kind.REQUEST))
-        async with site.client(COORDINATOR, events, client_id=own_name, persistent=True) as coordinator:
-            heard = await coordinator.hears(TOPICS.node("n2", Kind.EVENT))
-            async with site.client("n2", client_id=own_name):
-                await asyncio.sleep(0.2)
-            still_there = coordinator.link.connected and await coordinator.says(TOPICS.coordinator()) == ""
+        async with site.client("n1", events, client_id=their_name, persistent=True) as thief:
+            await thief.says(TOPICS.node("n1", Kind.REQUEST))
+            async with site.client(COORDINATOR, events, client_id=their_name, persistent=True) as coordinator:
+                heard = await coordinator.hears(TOPICS.node("n2", Kind.EVENT))
+                async with site.client("n1", client_id="refloat-agent-lab-n2"):
+                    await asyncio.sleep(0.2)
+                still_there = [
+                    await coordinator.says(TOPICS.coordinator()),
+                    await n2.says(TOPICS.node("n2", Kind.STATUS)),
+                ]
 
     assert thief.heard == []
     assert heard == b"while it was away"
-    assert still_there
+    assert still_there == ["", ""]
+
+
+async def test_the_coordinator_and_its_operators_may_come_several_times(site: Site) -> None:
+    async with (
+        site.client(COORDINATOR, client_id="leader") as leader,
+        site.client(COORDINATOR, client_id="lookout") as beside,
+    ):
+        await asyncio.sleep(0.2)
+
+        assert leader.link.connected
+        assert beside.link.connected
 
 
 async def test_what_is_retained_and_what_waits_outlive_a_restart_of_the_broker(site: Site) -> None:

@@ -98,6 +98,15 @@ async def test_the_right_name_from_another_authority_is_refused_and_both_say_so(
     assert "certificate verify failed" in odd.broker.log()[before:]
 
 
+@pytest.mark.parametrize("name", ["n1", COORDINATOR])
+async def test_a_node_cannot_come_where_the_coordinator_does_nor_the_other_way_round(site: Site, name: str) -> None:
+    other = site.broker.port if name == COORDINATOR else site.staff_port
+
+    said = await complaint(Link(site.settings(name, port=other), client_id="c"))
+
+    assert "the broker trusts another authority" in said["error"]
+
+
 async def test_who_shows_no_certificate_is_refused(site: Site) -> None:
     before = len(site.broker.log())
 

@@ -41,10 +41,12 @@ class Machine:
 
     root: Path
     port: int
+    staff_port: int
 
     def run(self, commands: str) -> str:
         """Run what the page says, and fail where it fails."""
-        script = re.sub(r"(?<![\w.])/(etc|var)/", rf"{self.root}/\1/", commands).replace("8883", str(self.port))
+        script = re.sub(r"(?<![\w.])/(etc|var)/", rf"{self.root}/\1/", commands)
+        script = script.replace("8883", str(self.port)).replace("8884", str(self.staff_port))
         path = f"{self.root}/bin:{os.environ['PATH']}"
         env = {**os.environ, "ROOT": str(self.root), "PATH": path, "REFLOAT_PKI_DIR": f"{self.root}/etc/refloat/pki"}
         ended = subprocess.run(
@@ -70,7 +72,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
         (root / "bin" / name).write_text(text)
         (root / "bin" / name).chmod(0o755)
     (root / "etc/refloat/coordinator.toml").write_text('cluster = "lab"\n')
-    return Machine(root, free_port())
+    return Machine(root, free_port(), free_port())
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,8 @@ def broker(machine: Machine, blocks: dict[str, str], mosquitto_argv: list[str]) 
     text = conf.read_text()
     for old, new in (("/etc/", f"{machine.root}/etc/"), ("/var/", f"{machine.root}/var/")):
         text = text.replace(f" {old}", f" {new}")
-    conf.write_text(text.replace("listener 8883", f"listener {machine.port} 127.0.0.1") + "user root\n")
+    text = text.replace("listener 8883", f"listener {machine.port} 127.0.0.1")
+    conf.write_text(text.replace("listener 8884", f"listener {machine.staff_port} 127.0.0.1") + "user root\n")
     broker = Mosquitto(conf.parent, machine.port, mosquitto_argv)
     broker.start()
     yield broker
@@ -123,7 +126,8 @@ async def test_a_node_set_up_the_same_way_reaches_it_too(
     machine: Machine, broker: Mosquitto, blocks: dict[str, str]
 ) -> None:
     (machine.root / "etc/refloat/agent.toml").write_text('cluster = "lab"\nnode = "n3"\n')
-    machine.run(blocks["client"].replace("refloat-coordinator", "n3").replace("coordinator.toml", "agent.toml"))
+    commands = blocks["client"].replace("refloat-coordinator", "n3").replace("coordinator.toml", "agent.toml")
+    machine.run(commands.replace("pki-staff", "pki").replace("8884", "8883"))
     tls = machine.root / "etc/refloat/tls"
 
     found = MqttSettings(
