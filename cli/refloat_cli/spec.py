@@ -95,7 +95,7 @@ def read(nodes: str | None, options: Mapping[str, Any], file: Path | None = None
         given["nodes"] = nodes
     if not given.get("nodes"):
         raise Misconfigured("say which nodes: refloat wave plan 'n[1-4]', or nodes = \"n[1-4]\" in the file of --spec")
-    return _spec(given)
+    return taken(given)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is no TOML: {error}") from error
-    given = {key.replace("-", "_"): value for key, value in read.items()}
+    given = _with_underscores(read)
     for key in given:
         if key not in {"nodes", *_GIVEN}:
             near = get_close_matches(key, ["nodes", *_GIVEN], 1)
@@ -117,11 +117,16 @@ def _from_file(path: Path) -> dict[str, Any]:
     return given
 
 
-def _spec(given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_underscores(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace("-", "_"): value for key, value in given.items()}
+
+
+def taken(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec by the names of the options, as the coordinator takes it; what has no such name is left as it is."""
     from refloat_cli.durations import parse
 
     spec: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in _with_underscores(given).items():
         if name in _DURATIONS:
             spec[_DURATIONS[name]] = parse(str(value))
         elif name == "per_group":

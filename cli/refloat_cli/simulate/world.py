@@ -19,12 +19,14 @@ from refloat_cli.simulate.inventory import Inventory, Mix
 from refloat_cli.simulate.memory import MemoryLedger
 from refloat_cli.simulate.node import Content, Fate, SimulatedNode, Site
 from refloat_cli.simulate.plan import Plan, Share
+from refloat_cli.spec import taken
 from refloat_contract import topics
 from refloat_contract.errors import Misconfigured
 from refloat_contract.messages import Event, NodeStatus, Order, Request, decode, encode
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import Turn, WaveState
+from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.budget import parse_amount
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.desk import Desk
@@ -32,7 +34,9 @@ from refloat_coordinator.feed import view_of
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.loop import Loop, Ports
+from refloat_coordinator.questions import free_at
 from refloat_coordinator.wave import PauseCause, Wave
+from refloat_coordinator.waves import Question
 from refloat_service.mqtt import Publication
 from refloat_slurm import states
 from refloat_slurm.gateway import Change, NodeView
@@ -98,6 +102,7 @@ class World:
     _hands: Hands = field(init=False)
     _topics: Topics = field(default_factory=lambda: Topics("simulated"))
     _posted: list[Publication] = field(default_factory=list)
+    _asked: list[Question] = field(default_factory=list)
     _changed: dict[str, NodeView] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,7 +152,7 @@ class World:
         await self._until(began_at + self.plan.warm_up_s, lambda: False)
         await self._turn()
         self.course.begin(self.now)
-        spec = {"nodes": self.inventory.hostlist, **self.plan.wave}
+        spec = {"nodes": self.inventory.hostlist, **taken(self.plan.wave)}
         started = await self._desk.wave_start({"spec": spec})
         self._follow(started.id)
         await self._until(began_at + self.plan.until_s, lambda: self._is_over(progress))
@@ -199,7 +204,7 @@ class World:
                 self.writes += 1
                 await self._hands.perform(order)
             self._deliver()
-            if not len(self._inbox):
+            if not self._answer() and not len(self._inbox):
                 break
         for name, view in changed.items():
             node = self.nodes[name]
@@ -221,6 +226,17 @@ class World:
                 if node.up:
                     node.ordered(decode(Order, publication.payload))
 
+    def _answer(self) -> bool:
+        """Answer what the wave has asked; a simulation runs no command, so its blocker lets all nodes go."""
+        asked = tuple(self._asked)
+        self._asked.clear()
+        for question in asked:
+            if isinstance(question, AskBlocker):
+                self._loop.hear_blocker(question.wave, BlockerAnswer(frozenset(question.nodes), self.now))
+            else:
+                self._loop.hear_jobs(free_at(self.slurmctld.all_jobs()), self.now)
+        return bool(asked)
+
     def _submit(self) -> None:
         """Users keep so many nodes busy, as far as there are any; what a dump left in the queue comes first."""
         wanted = self.mix.load * (len(self.nodes) - self.slurmctld.out)
@@ -239,7 +255,7 @@ class World:
         clock, dialect = _Clock(self._agenda), Dialect()
         self._ledger = MemoryLedger()
         self._inbox = Inbox(clock, _nothing)
-        ports = Ports(self._ledger, clock, self._posted_now, _nothing)
+        ports = Ports(self._ledger, clock, self._posted_now, _nothing, ask=self._asked.append)
         limits = self.plan.limits
         self._loop = Loop(
             ports, self._inbox, self._topics, epoch=1, limits=limits.limits(), dialect=dialect, loops=limits.loops()

@@ -51,6 +51,15 @@ def test_a_wave_over_a_busy_cluster_ends_with_every_node_done_and_no_job_harmed(
     assert outcome.lost_node_hours > 20 * 60 / 3600
 
 
+def test_a_wave_is_told_what_wave_start_is_told() -> None:
+    jobs = {"order": "soonest-free", "deadline": "5m", "on-deadline": "requeue"}
+    world, outcome = simulated(wave={**WAVE, **jobs, "soak": "5m", "blocker": "/bin/false"})
+
+    assert (outcome.state, outcome.done, outcome.jobs_harmed) == ("done", 20, 0)
+    assert world.wave is not None
+    assert (world.wave.spec.soak_s, world.wave.spec.deadline_s) == (300, 300)
+
+
 def test_the_same_seed_tells_the_same_and_another_does_not() -> None:
     first, again = simulated()[1], simulated()[1]
     assert first == again
