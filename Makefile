@@ -14,7 +14,7 @@ SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit kubernetes-check broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle bench-permits completions lock clean venv venv-dev deb rpm lint-packages
+.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit kubernetes-check broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle bench-broker bench-permits completions lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,6 +61,9 @@ bench-events: venv-dev ## from a fault on a node to the drain in real Slurm (roo
 
 bench-cycle: venv-dev ## out of service for a reboot: a script in the health check, and refloat (root on Debian)
 	$(BIN)/python tests/bench/cycle.py $(ARGS)
+
+bench-broker: venv-dev ## nodes at the shipped mosquitto: until all are in by their certificates (ARGS=10000)
+	PYTHONPATH=tests $(BIN)/python tests/bench/broker.py $(ARGS)
 
 bench-permits: venv-dev ## what it costs to answer thousands of permits in one turn
 	$(BIN)/python tests/bench/permits.py
