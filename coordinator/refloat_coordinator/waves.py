@@ -279,6 +279,10 @@ def _advanced(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Questio
             wave = wave.but(why=window.opening(windows, now), stuck_since=0.0)
         return wave, ()
     wave = _promoted(wave, world, now)
+    unread = next((kind for kind in wave.spec.per_group if not world.groups.kinds.get(kind)), "")
+    if unread and wave.state is WaveState.RUNNING:
+        # After a start the sources of groups are read one by one: a limit that binds nothing yet must let nothing go.
+        return wave.but(why=f"no node is known to be in any {unread}", stuck_since=0.0), ()
     due = wave.with_turn(Turn.WAITING)
     if not wave.promoted:
         due = tuple(m for m in canaries.of(wave) if m.turn is Turn.WAITING)

@@ -269,6 +269,14 @@ def test_a_kind_of_group_that_is_gone_from_the_configuration_pauses_the_wave() -
     assert (wave.pause, marks(decisions)) == (PauseCause.GROUPS, [])
 
 
+def test_nothing_is_marked_until_the_groups_that_limit_it_have_been_read() -> None:
+    world = World(idle_fleet("n1"), groups=Groups({"rack": {}}))
+    wave, decisions = waves.decide(wave_over("n1", per_group={"rack": 1}), world, T0)
+
+    assert (wave.state, marks(decisions)) == (WaveState.RUNNING, [])
+    assert wave.why == "no node is known to be in any rack"
+
+
 def test_a_share_is_one_of_the_waves_own_nodes() -> None:
     names = [f"n{number}" for number in range(1, 11)]
     _, decisions = step(wave_over(*names, max_unavailable="25%"), idle_fleet(*names, "x1", "x2"))
