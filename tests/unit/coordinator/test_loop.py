@@ -208,13 +208,31 @@ async def test_bad_nodes_are_held_and_the_wave_still_ends(tmp_path: Path) -> Non
     site=st.integers(1, 3),
     kills=st.frozensets(st.integers(1, 120), max_size=4),
     canary=st.integers(0, 1),
+    order=st.sampled_from(["name", "idle-first", "soonest-free"]),
+    on_deadline=st.sampled_from([None, "hold", "skip", "requeue", "cancel-jobs"]),
+    blocker=st.sampled_from(["", "/bin/may-i"]),
 )
 async def test_every_wave_ends_or_says_why_it_pauses_and_the_budget_holds(
-    tmp_path_factory: pytest.TempPathFactory, fates: list[str], own: int, site: int, kills: frozenset[int], canary: int
+    tmp_path_factory: pytest.TempPathFactory,
+    fates: list[str],
+    own: int,
+    site: int,
+    kills: frozenset[int],
+    canary: int,
+    order: str,
+    on_deadline: str | None,
+    blocker: str,
 ) -> None:
     names = [f"n{i}" for i in range(len(fates))]
     cluster = cluster_of(kills, **dict(zip(names, fates, strict=True)))
-    wave = wave_over(*names, max_unavailable=own, canary=canary, max_failures=9, node_deadline_s=60)
+    spec: dict[str, object] = {"max_unavailable": own, "canary": canary, "max_failures": 9, "node_deadline_s": 60}
+    spec |= {"order": order, "blocker": blocker}
+    if on_deadline is not None:
+        spec |= {"deadline_s": 30, "on_deadline": on_deadline}
+        cluster.run_job("7", "n0")  # it never ends by itself
+    wave = wave_over(*names, **spec)
+    began = cluster.clock.now()
+    cluster.blocker = lambda asked, at: judge(asked, int(at < began + 20), "backup is running", at)
     path = tmp_path_factory.mktemp("wave") / "l"
     limits = (Limit("cluster", Amount(site)),)
 
@@ -227,6 +245,7 @@ async def test_every_wave_ends_or_says_why_it_pauses_and_the_budget_holds(
             continue
         break
     assert cluster.violations == []
+    assert bool(cluster.ended) <= (on_deadline in {"requeue", "cancel-jobs"})
     assert cluster.max_out <= min(own, site)
     assert all(agent.reboots <= 1 for agent in cluster.agents.values())
     assert all(w.why for w in over)
