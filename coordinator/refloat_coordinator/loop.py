@@ -323,7 +323,7 @@ class Loop:
         known = self.fleet.known
         if facts:
             self.fleet = fleets.fold(self.fleet, facts, now)
-        if known != self.fleet.known:
+        if known is not self.fleet.known and known != self.fleet.known:
             self._set_budget()
         requests = [content for content in contents if isinstance(content, Request)]
         await self._watch_checks(
