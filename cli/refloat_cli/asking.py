@@ -37,8 +37,8 @@ def ask(path: Path, command: str, deadline_s: float = DEADLINE_S, **arguments: A
 
 
 def coordinator(given: Path | None) -> Path:
-    """The coordinator's socket."""
-    return given or COORDINATOR
+    """The coordinator's socket: the one that is given, that of the environment, or where it is by default."""
+    return given or Path(os.environ.get("REFLOAT_COORDINATOR_SOCKET") or COORDINATOR)
 
 
 def either(given: Path | None) -> Path:

@@ -3,8 +3,6 @@
 
 # ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
 
-import os
-from pathlib import Path
 from typing import Final
 
 _DEADLINE_S: Final = 1.0
@@ -14,13 +12,12 @@ def waves(incomplete: str) -> list[str]:
     """The waves whose ids begin so, newest first; none where the coordinator does not answer at once."""
     import asyncio
 
-    from refloat_cli.asking import COORDINATOR
+    from refloat_cli.asking import coordinator
     from refloat_contract.errors import RefloatError
     from refloat_service import control
 
-    path = Path(os.environ.get("REFLOAT_COORDINATOR_SOCKET") or COORDINATOR)
     try:
-        reports = asyncio.run(control.call(path, "wave_list", _DEADLINE_S))
+        reports = asyncio.run(control.call(coordinator(None), "wave_list", _DEADLINE_S))
     except RefloatError:
         return []  # whoever types must not be disturbed
     return [report["id"] for report in reversed(reports) if report["id"].startswith(incomplete)]

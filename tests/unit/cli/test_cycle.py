@@ -122,6 +122,19 @@ def test_a_dry_run_writes_nothing(refloat: Refloat, slurm: SimulatedSlurmctld) -
     assert shown(slurm, "n1") == (False, "")
 
 
+def test_groups_are_the_coordinators_to_know(
+    refloat: Refloat, slurm: SimulatedSlurmctld, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def expand(asked: dict[str, Any]) -> list[str]:
+        return {"@rack:r1": ["n1", "n2"]}[asked["nodes"]]
+
+    monkeypatch.setenv("REFLOAT_COORDINATOR_SOCKET", str(daemon({"expand": expand}).path))
+    ended = refloat("cycle", "start", "@rack:r1", "--dry-run")
+
+    assert ended.status == 0
+    assert [line.split(":")[0] for line in ended.out.splitlines()] == ["n1", "n2"]
+
+
 def test_a_running_cycle_is_cancelled_and_a_held_one_released(refloat: Refloat, slurm: SimulatedSlurmctld) -> None:
     slurm.update("n1", Change.DRAIN, "rebooting refloat=c1 boot=aaaaaaaa was: bad dimm")
     slurm.update("n2", Change.DRAIN, "refloat-hold: it failed refloat=c2 was: bad fan")
