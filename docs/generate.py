@@ -22,6 +22,7 @@ from refloat_checks import registry
 from refloat_checks.kernel_rules import RULES
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.forms import table
+from refloat_cli.simulate.plan import Plan
 from refloat_contract.held import Hold
 from refloat_contract.words import Phase
 from refloat_coordinator import holds as wave_holds
@@ -31,6 +32,7 @@ from refloat_service.reference import reference
 DOCS: Final = Path(__file__).parent
 _TABLE: Final = ("<!-- deviations: made by docs/generate.py -->", "<!-- end of deviations -->")
 _FORMS: Final = ("<!-- forms: made by docs/generate.py -->", "<!-- end of forms -->")
+_PLAN: Final = ("<!-- plan: made by docs/generate.py -->", "<!-- end of plan -->")
 _NOTE: Final = "<!-- Made by docs/generate.py (make docs) from the code; edit that. -->\n\n"
 
 
@@ -165,6 +167,12 @@ def _between(text: str, marks: tuple[str, str], rows: list[str]) -> str:
     return before + marks[0] + "\n" + "\n".join(rows) + "\n" + marks[1] + rest.partition(marks[1])[2]
 
 
+def simulate() -> str:
+    """The page about `refloat simulate` as it is written, with the reference of its plan file put between the marks."""
+    keys = reference(Plan, "Keys").replace("\n## ", "\n#### ").replace("# Keys", "### Its keys", 1)
+    return _between((DOCS / "simulate.md").read_text(), _PLAN, ["", keys])
+
+
 _HELD: Final = """# When a node is held
 
 A held node waits for a human: its cycle stopped, and the node stays drained. Its reason is `refloat-hold:` and one of
@@ -212,6 +220,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "decisions.md": lambda: _NOTE + decisions.page(),
     "nhc.md": nhc,
     "held.md": held,
+    "simulate.md": simulate,
 }
 
 
