@@ -14,7 +14,7 @@ SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit kubernetes-check broker-test crash crash-lab soak lab-transcript docs docs-check bench-nhc bench-agent bench-events bench-cycle bench-broker bench-permits completions lock clean venv venv-dev deb rpm lint-packages
+.PHONY: help demo test check format unit lab lab-down lab-test fuzz audit kubernetes-check broker-test crash crash-lab soak lab-transcript docs docs-check html pictures bench-nhc bench-agent bench-events bench-cycle bench-broker bench-permits completions lock clean venv venv-dev deb rpm lint-packages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -114,6 +114,12 @@ lab-down: venv-dev ## remove every trace of the lab but its cached images
 
 docs: venv-dev ## write the generated parts of docs/
 	$(BIN)/python docs/generate.py
+
+html: venv-dev ## docs/ as a site in build/html; fails where a link is broken
+	$(BIN)/mkdocs build --quiet --strict
+
+pictures: venv-dev ## make docs/pictures anew: a wave in the terminal, and a simulated one as a plot (a minute)
+	$(BIN)/python docs/pictures.py
 
 deb: ## build/deb: packages for this release of Debian (PACKAGE_PYTHON, ARGS="--pyslurm FILE"); see docs/packages.md
 	$(PACKAGE_PYTHON) packaging/make_deb.py --python $(PACKAGE_PYTHON) --out build/deb $(ARGS)
