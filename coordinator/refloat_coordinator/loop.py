@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 _BATCH: Final = 5000
+_REST: Final = 4.0
+"""A wave over thousands of nodes is dear to decide, and can wait; an agent that asks for a permit cannot."""
 _COUNTED: Final = 100_000
 _FOLLOWER_BACKLOG: Final = 10_000
 _NO_MORE_THAN: Final = Loops()
@@ -109,6 +111,7 @@ class Loop:
         self._settled: dict[str, Settled] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._answers: dict[str, BlockerAnswer] = {}
+        self._waves_rest_until = 0.0
         self._followers: set[asyncio.Queue[Event]] = set()
         self._orders = 0
         self._last_ns = 0
@@ -216,10 +219,7 @@ class Loop:
     def wants(self, order: Errand) -> bool:
         """Whether an order that waited for its turn still stands."""
         wave = self.waves.get(order.wave)
-        if wave is None:
-            return False
-        _, decisions = wave_moves.decide(wave, self.world(wave), self._ports.clock.now())
-        return order in decisions
+        return wave is not None and wave_moves.stands(order, wave, self.world(wave), self._ports.clock.now())
 
     async def change(
         self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave], kind: EventKind, by: str = "", what: str = ""
@@ -243,6 +243,7 @@ class Loop:
             await self._ports.ledger.save([changed], [told])
             self._announce([told])
             self.waves[wave_id] = changed
+            self._waves_rest_until = 0.0
             self._answers.pop(wave_id, None)  # whoever changes a wave wants to know what stands in its way now
             self._forget_tries(wave_id)
             self.wake()
@@ -262,6 +263,7 @@ class Loop:
                 raise Refused(conflict)
             await self._ports.ledger.save([wave])
             self.waves[wave.id] = wave
+            self._waves_rest_until = 0.0
             self.wake()
             log.info("wave_started", wave=wave.id, nodes=wave.spec.nodes, recipe=wave.spec.recipe)
             return self._publish_report(wave)
@@ -330,7 +332,12 @@ class Loop:
             [content.node for content in contents if isinstance(content, NodeStatus)], requests, now
         )
         await self._permits(requests, now)
-        return await self._waves(now)
+        if now < self._waves_rest_until:
+            return []
+        orders = await self._waves(now)
+        after = self._ports.clock.now()
+        self._waves_rest_until = after + _REST * (after - now)
+        return orders
 
     async def _record(self, events: list[Event]) -> None:
         if events:
@@ -537,9 +544,10 @@ class Loop:
     def _log_move(self, before: Wave, wave: Wave) -> None:
         if before is wave:
             return
-        counts = {str(turn): count for turn, count in self.report(wave).counts.items()}
-        if before.state is not wave.state or self.report(before).counts != self.report(wave).counts:
-            log.info("wave_moved", wave=wave.id, state=wave.state, why=wave.why, **counts)
+        counts = wave_rules.counts(wave)
+        if before.state is not wave.state or wave_rules.counts(before) != counts:
+            named = {str(turn): count for turn, count in counts.items()}
+            log.info("wave_moved", wave=wave.id, state=wave.state, why=wave.why, **named)
 
     def _say_trouble(self, why: str) -> None:
         if why and not self.trouble:

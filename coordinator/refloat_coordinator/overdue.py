@@ -72,9 +72,14 @@ def end_of_jobs(member: Member, wave: Wave, node: Node, dialect: Dialect) -> Job
     return how if member.overdue_since and waits_for_jobs(member, wave, node, dialect) else None
 
 
+def gives_back(wave: Wave) -> bool:
+    """Whether nodes whose jobs take too long have their drain back."""
+    return wave.spec.on_deadline is OnDeadline.SKIP
+
+
 def is_given_back(member: Member, wave: Wave) -> bool:
     """Whether the node is to have its drain back."""
-    return bool(member.turn is Turn.MARKED and member.overdue_since and wave.spec.on_deadline is OnDeadline.SKIP)
+    return bool(member.turn is Turn.MARKED and member.overdue_since and gives_back(wave))
 
 
 def _passed(member: Member, wave: Wave, now: float) -> Member:

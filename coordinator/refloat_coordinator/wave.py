@@ -227,7 +227,6 @@ def skipped(wave: Wave, nodes: Collection[str], now: float, by: str = "") -> Wav
 
 def report(wave: Wave, fleet: Fleet) -> WaveReport:
     """The wave as it is told to the world: all counts, and the nodes under way or held."""
-    counts = Counter(m.turn for m in wave.members)
     shown = wave.with_turn(Turn.MARKED, Turn.HELD)
     return WaveReport(
         id=wave.id,
@@ -237,9 +236,15 @@ def report(wave: Wave, fleet: Fleet) -> WaveReport:
         by=wave.by,
         started_at=wave.started_at,
         ended_at=wave.ended_at,
-        counts={turn: counts[turn] for turn in Turn if counts[turn]},
+        counts=counts(wave),
         nodes=tuple(describe(m, fleet.node(m.node)) for m in shown),
     )
+
+
+def counts(wave: Wave) -> dict[Turn, int]:
+    """How many nodes have which turn; none with none."""
+    found = Counter(m.turn for m in wave.members)
+    return {turn: found[turn] for turn in Turn if found[turn]}
 
 
 def named(members: Sequence[Member]) -> str:

@@ -124,6 +124,15 @@ def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, 
     return wave, (*tells, *_actions(wave, world, now), *questions)
 
 
+def stands(errand: Errand, wave: Wave, world: World, now: float) -> bool:
+    """Whether an errand that had to wait is still to be done: of a large wave, its one node is looked at."""
+    members = tuple(m for m in wave.members if m.node == errand.node)
+    if wave.is_ended or not members:
+        return False
+    wave = _on_or_paused(_judged(wave.but(members=members), world.fleet, now), world)
+    return errand in _actions(wave, world, now)
+
+
 def limits_of(wave: Wave, groups: Groups) -> tuple[Limit, ...]:
     """The limits that a wave sets to itself; a kind of group that is not known any more sets none."""
     own = Limit(f"wave {wave.id}", parse_amount(wave.spec.max_unavailable), wave.nodes)
@@ -161,7 +170,9 @@ def objection(waves: Iterable[Wave], request: Request) -> str:
             continue
         if wave.is_aborting:
             return f"wave {wave.id} is being aborted"
-        if any(m.node == request.node and overdue.is_given_back(m, wave) for m in wave.members):
+        if overdue.gives_back(wave) and any(
+            m.node == request.node and overdue.is_given_back(m, wave) for m in wave.members
+        ):
             return f"wave {wave.id} gives the node back: {overdue.sentence(wave)}"
     return ""
 

@@ -24,6 +24,7 @@ BACK_OFF_S: Final = (1.0, 15.0)
 READS_PER_S: Final = 25.0
 """What the agents of all nodes together ask of slurmctld, on average, when their feed falls silent: so few that the
 chance of twice as many in any one second is nil. Only looks that nothing asks for are put off; a decision is not."""
+FIRST_LOOK_S: Final = 40.0
 
 
 @dataclass(slots=True)
@@ -101,7 +102,9 @@ class AgentSlurm:
     def _rest_until(self, now_s: float) -> float:
         """Until when slurmctld is not asked just to look: every node has lost its feed in the same instant."""
         if self._rest_until_s is None:
-            self._rest_until_s = now_s + self._nodes / READS_PER_S * random.random()  # noqa: S311 - spreading load
+            over_s = self._nodes / READS_PER_S
+            # All were woken in this instant, and many look again at about the same time: not at this first look yet.
+            self._rest_until_s = now_s + min(over_s, FIRST_LOOK_S) + over_s * random.random()  # noqa: S311 - spreading load
         return self._rest_until_s
 
     async def read(self) -> NodeView:
