@@ -68,6 +68,12 @@ bench-broker: venv-dev ## nodes at the shipped mosquitto: until all are in by th
 bench-permits: venv-dev ## what it costs to answer thousands of permits in one turn
 	$(BIN)/python tests/bench/permits.py
 
+bench-scale: venv-dev ## thousands of agents on one coordinator and a real mosquitto (ARGS=--sizes=100,1000)
+	$(BIN)/python tests/bench/scale.py $(ARGS)
+
+docs/scale.svg: build/bench/scale.json
+	$(BIN)/python tests/bench/scalereport.py
+
 lab: venv-dev ## bring up real Slurm, MQTT, InfluxDB and rebooting nodes, and leave them up (LAB_NODES, LAB_RELEASE)
 	@$(BIN)/python tests/lab/lab.py up $(LAB_NODES)
 

@@ -34,6 +34,7 @@ from typing import Any, Final
 import psutil
 import scalecoordinator
 import scalenode
+import scalereport
 import scaleslurm
 from scalewire import Wire
 
@@ -45,8 +46,6 @@ INSTALL: Final = "mosquitto is not installed: apt-get install mosquitto (or dnf 
 SIZES: Final = (1500, 10_000)
 FAULT_SIZE: Final = 1500
 FAULTS: Final = (150, 375, 750)
-THEIRS_P90_S: Final = {150: 28.0, 375: 163.0, 750: 419.0}
-"""What NVSentinel published for 1,500 nodes of which so many fail at once."""
 
 BROKER: Final = """\
 listener {port} 127.0.0.1
@@ -74,6 +73,8 @@ class Scene:
     workers: list[Wire]
     programs: dict[str, psutil.Process]
     start: Callable[[str], Awaitable[None]]
+    coordinator: dict[str, Any]
+    """Its settings, for when it is started again."""
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -161,6 +162,7 @@ async def connect_storm(scene: Scene) -> None:
     connected_s = time.monotonic() - began
     await until(lambda: _are(scene, "fed"), 120, "all agents fed")
     await until(lambda: _all_online(scene), 120, "all agents online")
+    await scene.all("settle")
     scene.figures["connect"] = {
         "all_connected_s": round(connected_s, 1),
         "all_consistent_s": round(time.monotonic() - began, 1),
@@ -207,7 +209,7 @@ async def triggers(scene: Scene, seconds: float) -> None:
 
 async def burst(scene: Scene) -> None:
     """An administrator drains a twentieth of all nodes with one command."""
-    names = scene.names[::20]
+    names = random.Random(2).sample(scene.names, len(scene.names) // 20)  # noqa: S311 - to be repeated
     began, meter = time.monotonic(), Meter(scene)
     at = await scene.slurm.ask("trigger", names=names, reason="reboot: kernel update")
     await _all_in_service(scene, 180)
@@ -284,6 +286,23 @@ async def faults(scene: Scene, count: int) -> dict[str, Any]:
     return {**spread(list(drained.values())), **figures, "rpc_per_s": rpcs}
 
 
+async def breaker(scene: Scene) -> None:
+    """The same with the breaker as it is by default: one check that fails on so many nodes is one incident."""
+    scene.programs["coordinator"].kill()
+    scene.programs["coordinator"].wait()
+    del scene.coordinator["breaker"]
+    await scene.start("coordinator")
+    await until(lambda: _all_online(scene), 120, "all agents online again")
+    names = random.Random(7).sample(scene.names, FAULTS[1])  # noqa: S311 - to be repeated
+    began = min(await scene.all("judge", names=names, failing="GPU 3 has fallen off the bus"))
+    await asyncio.sleep(15.0)
+    drained = {name: at for at, name, change, _ in await scene.slurm.ask("written", since=began) if change == "DRAIN"}
+    await scene.all("judge", names=names, failing="")
+    await _all_in_service(scene, 180)
+    latencies = spread([at - began for at in drained.values()])
+    scene.figures["breaker"] = {"failed": len(names), "drained": len(drained), **latencies}
+
+
 async def broker_restart(scene: Scene) -> None:
     """The broker is killed, and started again with nothing left of what it kept."""
     scene.programs["broker"].kill()
@@ -301,7 +320,7 @@ async def broker_restart(scene: Scene) -> None:
         "all_consistent_s": round(time.monotonic() - began, 1),
         **await _connects(scene, began),
         **meter.read(),
-        "agent_reads_per_s_max": await _agent_reads(scene, began),
+        **await _agent_reads(scene, began),
     }
 
 
@@ -324,13 +343,14 @@ async def coordinator_restart(scene: Scene, away_s: float) -> None:
         "all_consistent_s": round(time.monotonic() - began, 1),
         **meter.read(),
         "away_s": away_s,
-        "agent_reads_per_s_max": reads_away,
+        **reads_away,
     }
 
 
-async def _agent_reads(scene: Scene, since: float) -> int:
+async def _agent_reads(scene: Scene, since: float) -> dict[str, float]:
     counts = await scene.slurm.ask("counts", since=since, until=time.monotonic())
-    return max(counts.get("agents node", [0]), default=0)
+    each = counts.get("agents node") or [0]
+    return {"agent_reads_per_s": round(sum(each) / len(each), 1), "agent_reads_per_s_max": max(each)}
 
 
 # Processes
@@ -378,7 +398,7 @@ async def running(size: int) -> AsyncIterator[Scene]:
             await start(role)
         slurm = await Wire().open(slurm_socket)
         workers = [await Wire().open(folder / f"agents-{part}.sock") for part in range(parts)]
-        scene = Scene(names, folder, port, slurm, workers, programs, start)
+        scene = Scene(names, folder, port, slurm, workers, programs, start, roles["coordinator"]["settings"])
         await until(lambda: _answers(scene), 60, "the coordinator answers")
         yield scene
     except BaseException:
@@ -453,15 +473,18 @@ async def measure(size: int, stages: Sequence[str]) -> dict[str, Any]:
         "triggers": lambda scene: triggers(scene, 20.0),
         "burst": burst,
         "wave": lambda scene: wave(scene, 45.0),
-        "faults": _all_faults,
         "broker": broker_restart,
-        "coordinator": lambda scene: coordinator_restart(scene, 20.0),
+        "coordinator": lambda scene: coordinator_restart(scene, 60.0),
+        "faults": _all_faults,
+        "breaker": breaker,
     }
     async with running(size) as scene:
         for name, play in {"connect": connect_storm, **plays}.items():
-            if name in stages and (name != "faults" or size == FAULT_SIZE):
+            if name in stages and (size == FAULT_SIZE or name not in {"faults", "breaker"}):
                 began = time.monotonic()
+                await scene.all("lag")
                 await play(scene)
+                scene.figures.setdefault(name, {})["agents_lag_max_s"] = round(max(await scene.all("lag")), 2)
                 took = f"{size} nodes: {name}: {time.monotonic() - began:.0f} s"
                 print(took, json.dumps(scene.figures.get(name)), file=sys.stderr, flush=True)
         return scene.figures
@@ -489,7 +512,7 @@ def main() -> None:
     """Measure, print tables, write build/bench/scale.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of nodes, with commas")
-    parser.add_argument("--stages", default="connect,steady,triggers,burst,wave,faults,broker,coordinator")
+    parser.add_argument("--stages", default="connect,steady,triggers,burst,wave,broker,coordinator,faults,breaker")
     parser.add_argument("--role", help=argparse.SUPPRESS)
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -502,12 +525,14 @@ def main() -> None:
     _mosquitto()
     for size in (int(text) for text in options.sizes.split(",")):
         figures = asyncio.run(measure(size, ["connect", *options.stages.split(",")]))
-        results[str(size)] = {**summary(figures), **figures}
+        # What was measured before is kept, so that one stage can be measured again.
+        known = {**results.get(str(size), {}), **figures}
+        results[str(size)] = {**known, **summary(known)}
         if "faults" in figures:
             results[f"faults_{size}"] = figures["faults"]
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(results, indent=2) + "\n")
-        print(json.dumps(results[str(size)], indent=1))
+    scalereport.show(results)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the agent, forgets its disk and starts a new one in a new boot.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
@@ -21,7 +20,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import aiomqtt
 import structlog
+from paho.mqtt.client import MQTT_ERR_SUCCESS
 from scaleslurm import RemoteGateway
 from scalewire import Wire, serve
 
@@ -45,6 +46,7 @@ VERSION: Final = "0.1.0"
 IMAGE: Final = "compute-2"
 _FIRMWARE_S: Final = 20.0
 _SHUTDOWN_S: Final = 0.3
+_KEEP_ALIVE_S: Final = 7.0
 
 
 @dataclass
@@ -60,6 +62,15 @@ class Ground:
     notes: list[tuple[float, str, str]] = field(default_factory=list)
     """What happened to which node when, by the clock that all processes of this machine share."""
     connects: list[float] = field(default_factory=list)
+    lag_s: float = 0.0
+    """The longest that this process kept any of its agents waiting for its turn since somebody asked."""
+
+    async def watch_lag(self) -> None:
+        """See how late this process is."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.05)
+            self.lag_s = max(self.lag_s, time.monotonic() - began - 0.05)
 
     def note(self, node: str, what: str) -> None:
         """Remember this moment."""
@@ -269,6 +280,12 @@ class _Executor(ThreadPoolExecutor):
         return future
 
 
+async def _keep_alive(client: aiomqtt.Client) -> None:
+    """What aiomqtt does for each client once a second, and thousands do in this one process: ping in time."""
+    while client._client.loop_misc() == MQTT_ERR_SUCCESS:  # noqa: ASYNC110 - so does aiomqtt
+        await asyncio.sleep(_KEEP_ALIVE_S)
+
+
 class Worker:
     """Answers the benchmark's questions about its nodes."""
 
@@ -286,6 +303,9 @@ class Worker:
             task = asyncio.create_task(node.live(), name=name)
             task.add_done_callback(_must_live)
             self._lives.add(task)
+
+    def _settle(self, _: dict[str, Any]) -> None:
+        """Look through all these agents for garbage once, and never again: each would do that for itself alone."""
         gc.collect()
         gc.freeze()
 
@@ -309,6 +329,10 @@ class Worker:
     def _notes(self, request: dict[str, Any]) -> list[tuple[float, str, str]]:
         return [note for note in self._ground.notes if note[0] >= request["since"]]
 
+    def _lag(self, _: dict[str, Any]) -> float:
+        lag_s, self._ground.lag_s = self._ground.lag_s, 0.0
+        return lag_s
+
     def _connects(self, request: dict[str, Any]) -> list[float]:
         return [at for at in self._ground.connects if at >= request["since"]]
 
@@ -330,6 +354,7 @@ async def run(
 ) -> None:
     """Serve until killed."""
     asyncio.get_running_loop().set_default_executor(_Executor(16))
+    aiomqtt.Client._misc_loop = _keep_alive  # type: ignore[assignment,method-assign]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     wire = await Wire().open(slurm)
     settings = AgentSettings.model_validate(
@@ -345,5 +370,6 @@ async def run(
         }
     )
     ground = Ground(RemoteGateway(wire, "agents"), wire, settings, settings.policy(), folder, boot_s)
-    with contextlib.suppress(asyncio.CancelledError):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ground.watch_lag())
         await serve(path, Worker(ground, names).handle)
