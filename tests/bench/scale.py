@@ -196,7 +196,7 @@ async def steady(scene: Scene, seconds: float) -> None:
 async def triggers(scene: Scene, seconds: float) -> None:
     """An administrator drains nodes by hand, one by one at random moments, each with a trigger."""
     chance = random.Random(1)  # noqa: S311 - to be repeated
-    names = chance.sample(scene.names, min(300, len(scene.names) // 4))
+    names = chance.sample(scene.names, min(200, len(scene.names) // 4))
     began, meter = time.monotonic(), Meter(scene)
     drained: dict[str, float] = {}
     for name in names:
@@ -470,7 +470,7 @@ async def measure(size: int, stages: Sequence[str]) -> dict[str, Any]:
     """All stages for so many nodes."""
     plays: dict[str, Callable[[Scene], Awaitable[None]]] = {
         "steady": lambda scene: steady(scene, 20.0),
-        "triggers": lambda scene: triggers(scene, 20.0),
+        "triggers": lambda scene: triggers(scene, 40.0),
         "burst": burst,
         "wave": lambda scene: wave(scene, 45.0),
         "broker": broker_restart,

@@ -116,15 +116,18 @@ class AgentSlurm:
         now_s = self.clock.boottime_s()
         if now_s < self._retry_s:
             raise Transient(self._failure)
+        doubted, self._doubted = self._doubted, False
         try:
             view = await self.gateway.node(self.node)
         except RefloatError as error:
+            self._doubted = doubted or self._doubted
             self._back_off(error)
             raise
         if self._failures:
             log.info("slurm_answers_again", after_failures=self._failures)
         self._failures, self._retry_s, self._failure = 0, 0.0, ""
-        self._own, self._own_s, self._doubted = view, self.clock.boottime_s(), False
+        # As old as the question: what the feed or a poke says meanwhile is newer.
+        self._own, self._own_s = view, now_s
         if self._rest_until_s is not None:
             self._rest_until_s = self._own_s + self._nodes / READS_PER_S * random.uniform(0.8, 1.2)  # noqa: S311 - the same
         return view

@@ -247,3 +247,40 @@ async def test_after_a_doubt_the_node_is_read_at_once_however_many_ask() -> None
 
     assert scene.slurm.latest() is None
     assert await looks(scene, 0) == 1
+
+
+async def test_what_is_told_while_the_node_is_read_is_newer_than_the_answer() -> None:
+    scene = Scene()
+    scene.feed(1)
+    scene.beat(1)
+
+    class Slow(Gateway):
+        async def node(self, name: str) -> NodeView:
+            scene.world.now_s += 1.0
+            scene.feed(2, "reboot")
+            scene.world.now_s += 1.0
+            return self.view
+
+    scene.slurm.gateway = Slow()
+    await scene.slurm.read()
+
+    latest = scene.slurm.latest()
+    assert latest is not None
+    assert latest.view.reason == "reboot"
+
+
+async def test_a_doubt_that_comes_while_the_node_is_read_stands() -> None:
+    scene = Scene()
+
+    class Doubted(Gateway):
+        async def node(self, name: str) -> NodeView:
+            scene.slurm.doubt()
+            return self.view
+
+    scene.slurm.gateway = Doubted()
+    await scene.slurm.read()
+    assert scene.slurm.latest() is None
+
+    scene.slurm.gateway = Gateway()
+    await scene.slurm.read()
+    assert scene.slurm.latest() is not None
