@@ -137,7 +137,7 @@ class Client:
 
     async def hears(self, topic: str) -> bytes:
         """What came on this topic; waits for it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while topic not in dict(self.heard):  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
         return dict(self.heard)[topic]
@@ -186,7 +186,7 @@ class Site:
         )
         running = asyncio.create_task(link.run())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not link.connected:  # noqa: ASYNC110 - what is waited for has no event
                     await asyncio.sleep(0.01)
             yield Client(link, heard)

@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_DEADLINE_S: Final = 10.0
 _FAREWELL_DEADLINE_S: Final = 2.0
-_LAST_WORDS_S: Final = 2.0
+_LAST_WORDS_S: Final = 5.0
 _STABLE_S: Final = 10.0
+_DAY_S: Final = 86400.0
+_WARN_DAYS: Final = 21
 _SESSION_EXPIRY_S: Final = 7 * 86400
 _REFUSED: Final = 0x80
 
@@ -90,6 +92,7 @@ class Link:
         self._farewell: Publication | None = None
         self._client: _Client | None = None
         self._complaint = ""
+        self._warned_s = float("-inf")
 
     @property
     def connected(self) -> bool:
@@ -177,14 +180,26 @@ class Link:
         # Messages are handled from the start: a broker may want those of an old session acknowledged before it hears
         # anything else. Not a TaskGroup: before Python 3.13 it forgets a cancellation that meets an error.
         work = (asyncio.ensure_future(self._hand_over_all(client)), asyncio.ensure_future(self._greet(client)))
+        watching = asyncio.ensure_future(self._watch_certificate())
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
         finally:
-            for task in work:
+            for task in (*work, watching):
                 task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*work, watching, return_exceptions=True)
+
+    async def _watch_certificate(self) -> None:
+        """Say in time that ours ends: all of a cluster's may have been made on the same day."""
+        while True:
+            left = await asyncio.to_thread(mqtt_login.days_left, self._settings, time.time())
+            if left is not None and left < _WARN_DAYS and time.monotonic() - self._warned_s > _DAY_S:
+                self._warned_s = time.monotonic()
+                log.warning(
+                    "certificate_ends", cert_file=str(self._settings.cert_file), days=round(left), hint=mqtt_login.RENEW
+                )
+            await asyncio.sleep(_DAY_S)
 
     async def _greet(self, client: "_Client") -> None:
         await self._subscribe(client)

@@ -49,11 +49,25 @@ def _show(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
         raise Misconfigured(f"mqtt.cert_file, mqtt.key_file: cannot use {cert} and {key}: {error}") from error
 
 
+def days_left(settings: MqttSettings, now: float) -> float | None:
+    """How long our certificate still counts; None without one, and where this Python does not tell. Blocks."""
+    if settings.cert_file is None:
+        return None
+    try:
+        # Python reads certificates from files nowhere else, and a library for it would cost the agent its memory.
+        decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
+        ends = ssl.cert_time_to_seconds(decode(secret_files.locate(settings.cert_file, "mqtt.cert_file"))["notAfter"])
+    except (AttributeError, KeyError, OSError, ValueError):
+        return None
+    return (ends - now) / _DAY_S
+
+
 def _no_passphrase() -> NoReturn:
     # Without this OpenSSL would ask the terminal, and wait for it.
     raise Misconfigured("mqtt.key_file: the key has a passphrase, and a daemon has nobody to ask: store it without one")
 
 
+_DAY_S: Final = 86400.0
 _OURS: Final = (
     ("certificate expired", "it has expired, or this clock and the broker's differ"),
     ("certificate revoked", "it was revoked"),
@@ -64,12 +78,12 @@ _OURS: Final = (
 )
 """What the broker's alerts (RFC 8446, 6.2) say of our certificate."""
 
-_RENEW: Final = "make a new one (refloat pki renew NAME), and install it: it is read anew at the next try"
+RENEW: Final = "make a new one (refloat pki renew NAME), and install it: it is read anew at the next try"
 
 _HINTS: Final = (
     (("none was shown",), "set mqtt.cert_file and mqtt.key_file"),
     (("another authority",), "issue it anew from the authority in the broker's cafile (refloat pki issue NAME)"),
-    (("refuses our certificate",), _RENEW),
+    (("refuses our certificate",), RENEW),
     (("hostname mismatch", "ip address mismatch"), "let mqtt.host be one of the names in the broker's certificate"),
     (("self-signed", "unable to get"), "let mqtt.ca_file be the authority that issued the broker's certificate"),
     (("certificate has expired", "not yet valid"), "renew the broker's certificate, and look at both clocks"),

@@ -97,7 +97,7 @@ async def running(link: Link) -> AsyncIterator[None]:
     """Logged in."""
     task = asyncio.create_task(link.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not link.connected:  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
         yield

@@ -3,6 +3,7 @@
 
 import asyncio
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from refloat_cli.pki import authority
 from refloat_contract.errors import Misconfigured
 from refloat_service import mqtt_login
 from refloat_service.mqtt import Link
@@ -101,3 +103,38 @@ async def test_a_broker_that_hangs_up_is_told_at_once_and_not_after_the_connect_
             await asyncio.gather(task, return_exceptions=True)
 
     assert logs[0]["event"] == "broker_unreachable"
+
+
+def with_certificate(folder: Path, days: int) -> MqttSettings:
+    now = datetime.now(UTC)
+    made = authority.issue(authority.new_authority("ca", now, 400), authority.Role.NODE, "n1", now, days)
+    (folder / "n1.pem").write_bytes(made.certificate_pem())
+    return MqttSettings(tls=True, cert_file=folder / "n1.pem", key_file=folder / "n1.key")
+
+
+async def test_a_certificate_that_ends_soon_is_told_once_a_day_while_there_is_time(tmp_path: Path) -> None:
+    link = Link(with_certificate(tmp_path, 10), client_id="c")
+
+    with capture_logs() as logs:
+        for _ in range(2):  # as after a connection that was lost
+            watching = asyncio.create_task(link._watch_certificate())
+            await asyncio.sleep(0.1)
+            watching.cancel()
+
+    assert [(entry["event"], entry["days"]) for entry in logs] == [("certificate_ends", 10)]
+    assert "refloat pki renew" in logs[0]["hint"]
+
+
+def test_who_has_no_certificate_or_one_that_cannot_be_read_is_told_nothing_of_its_end(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+
+    assert mqtt_login.days_left(MqttSettings(), 0.0) is None
+    bad = MqttSettings(tls=True, cert_file=tmp_path / "bad.pem", key_file=tmp_path / "k")
+    assert mqtt_login.days_left(bad, 0.0) is None
+
+
+def test_what_is_left_is_counted_from_now(tmp_path: Path) -> None:
+    left = mqtt_login.days_left(with_certificate(tmp_path, 300), datetime.now(UTC).timestamp())
+
+    assert left is not None
+    assert 299 < left < 301
