@@ -76,10 +76,13 @@ async def running_broker(*, anonymous: bool = True) -> AsyncIterator[TestBroker]
 
 @contextlib.asynccontextmanager
 async def running_mosquitto(folder: Path) -> AsyncIterator[int]:
-    """A mosquitto in a process of its own; answers with its port. It keeps the sessions of those who are away."""
+    """A mosquitto in a process of its own; answers with its port. It keeps the sessions of those who are away.
+
+    As the shipped configuration has it, a user is one client, whatever it calls itself.
+    """
     port = free_port()
     config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nuse_username_as_clientid true\n")
     broker = await asyncio.create_subprocess_exec("mosquitto", "-c", str(config), stderr=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(5):

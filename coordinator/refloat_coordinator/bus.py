@@ -120,14 +120,29 @@ def deferring_link(
     names: Topics,
     inbox: Inbox,
     on_connect: Callable[[], Awaitable[None]],
+    hear: Callable[[bytes], None] = lambda _payload: None,
+    on_state: Callable[[bool], None] | None = None,
 ) -> Link:
-    """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that."""
+    """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that.
+
+    ``hear`` gets what coordinators, we among them, say of themselves.
+    """
+
+    def deliver(topic: str, payload: bytes, acknowledge: Acknowledge) -> None:
+        if topic == names.coordinator():
+            hear(payload)
+            acknowledge()
+        else:
+            inbox.receive(topic, payload, acknowledge)
+
     return Link(
         settings,
         client_id=client_id,
         will=will,
         subscriptions=subscriptions(names),
-        on_delivery=inbox.receive,
+        passing=[names.coordinator()],
+        on_delivery=deliver,
         on_connect=on_connect,
+        on_state=on_state,
         persistent=True,  # what agents say while this daemon is down waits at the broker
     )

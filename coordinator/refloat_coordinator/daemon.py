@@ -76,6 +76,8 @@ class Coordinator:
         self._clock = clock or SteadyClock()
         self._notifier = notifier or notify.from_environment()
         self._vitals = Vitals(self._clock, 2 * settings.ledger_deadline_s + _STALL_MARGIN_S)
+        self._instance = secrets.token_hex(8)
+        self._elsewhere = Elsewhere(self._instance, lease_s=settings.leadership.lease_s)
         self._stopping = asyncio.Event()
         self._waits_for = ""
         self._is_told = False
@@ -114,14 +116,7 @@ class Coordinator:
 
     async def _term(self) -> None:
         """Wait for the lease, lead while we have it, give it back."""
-        settings, instance = self._settings, secrets.token_hex(8)
-        elsewhere = Elsewhere(
-            settings.mqtt,
-            Topics(settings.cluster),
-            client_id=f"refloat-lookout-{settings.cluster}-{instance}",
-            instance=instance,
-            lease_s=settings.leadership.lease_s,
-        )
+        settings = self._settings
         ledger = Ledger(
             settings.state_dir / LEDGER_FILE,
             max_events=settings.max_events,
@@ -130,9 +125,9 @@ class Coordinator:
         )
         leadership = Leadership(
             ledger,
-            elsewhere,
+            self._elsewhere,
             settings.state_dir / "coordinator.lock",
-            instance=instance,
+            instance=self._instance,
             lease_s=settings.leadership.lease_s,
             standby=settings.leadership.standby,
             say=self._stand_by,
@@ -140,11 +135,11 @@ class Coordinator:
         async with ledger:
             await ledger.lease()  # a file that cannot be read is told before anything is begun
             try:
-                await together({"elsewhere": elsewhere.run()}, self._candidacy(ledger, leadership, elsewhere))
+                await self._candidacy(ledger, leadership)
             finally:
                 await leadership.resign()
 
-    async def _candidacy(self, ledger: Ledger, leadership: Leadership, elsewhere: Elsewhere) -> None:
+    async def _candidacy(self, ledger: Ledger, leadership: Leadership) -> None:
         beside = {"desk": self._standby_desk()}
         if self._notifier.watchdog_interval_s is not None:
             beside["watchdog"] = self._watchdog(self._notifier.watchdog_interval_s)
@@ -152,7 +147,8 @@ class Coordinator:
         if epoch is not None:
             self._waits_for = ""
             self._when_deposed = lambda: None
-            keeping = {"lease": self._leading(leadership.keep()), "rivals": self._leading(elsewhere.outranked(epoch))}
+            rivals = self._leading(self._elsewhere.outranked(epoch))
+            keeping = {"lease": self._leading(leadership.keep()), "rivals": rivals}
             await together(keeping, self._lead(ledger, leadership, epoch))
 
     async def _leading(self, work: Coroutine[Any, Any, None]) -> None:
@@ -180,7 +176,11 @@ class Coordinator:
         targets = await asyncio.to_thread(make_targets, self._settings.notify)
         gateway = self._gateway or await self._choose()
         try:
-            await self._serve(_Parts(self._settings, self._clock, ledger, leadership, epoch, gateway, writer, targets))
+            await self._serve(
+                _Parts(
+                    self._settings, self._clock, ledger, leadership, self._elsewhere, epoch, gateway, writer, targets
+                )
+            )
         finally:
             if self._gateway is None:
                 await gateway.aclose()
@@ -220,11 +220,17 @@ class Coordinator:
         return choice.gateway
 
     async def _serve(self, parts: "_Parts") -> None:
+        await together({"link": self._leading(parts.link.run())}, self._unless_stopped(self._act(parts)))
+        log.info("coordinator_stopped")
+
+    async def _act(self, parts: "_Parts") -> None:
+        """Do a coordinator's work, once nobody else is heard to."""
+        await self._elsewhere.clear(parts.epoch)
+        parts.link.set_farewell(parts.gone)
         await parts.sources.begin()
         await parts.loop.load()
         log.info("coordinator_started", cluster=self._settings.cluster, epoch=parts.epoch, backend=parts.backend)
         works: dict[str, Coroutine[Any, Any, None]] = {
-            "link": parts.link.run(),
             "feed": self._feed(parts),
             "groups": parts.sources.run(
                 self._clock.sleep, self._settings.limits.groups_reread_s, self._settings.feed.period_s
@@ -257,7 +263,6 @@ class Coordinator:
             await together({name: self._leading(work) for name, work in works.items()}, self._until_stopped())
         finally:
             self._vitals.leading = None
-        log.info("coordinator_stopped")
 
     async def _feed(self, parts: "_Parts") -> None:
         while True:
@@ -305,6 +310,7 @@ class _Parts:
         clock: Clock,
         ledger: Ledger,
         leadership: Leadership,
+        elsewhere: Elsewhere,
         epoch: int,
         gateway: ClusterGateway,
         writer: Writer | None,
@@ -324,17 +330,18 @@ class _Parts:
             host=socket.gethostname(),
             version=__version__,
         )
-        gone = Publication(topics.coordinator(), encode(me), retain=True)
+        self.gone = Publication(topics.coordinator(), encode(me), retain=True)
         self.inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
         self.link = deferring_link(
             settings.mqtt,
             client_id=settings.client_id or f"refloat-coordinator-{settings.cluster}-{leadership.ledger_id}",
-            will=gone,
+            will=self.gone,
             names=topics,
             inbox=self.inbox,
             on_connect=self._connected,
+            hear=elsewhere.hear,
+            on_state=elsewhere.linked,
         )
-        self.link.set_farewell(gone)
         self.outgoing = Outgoing(self.link.publish, clock)
         self.writer = writer
         self.outbox = None

@@ -67,7 +67,6 @@ class Leadership:
         self._boot_id = await asyncio.to_thread(_boot_id)
         watch = Watch(await self._ledger.lease(), self._monotonic())
         self._elsewhere.ledger = watch.lease.ledger
-        await self._elsewhere.settled()
         while True:
             taker = await asyncio.to_thread(self._taker)
             waits_for = _leader(watch.lease) if left_s(watch, taker, self._monotonic(), self._lease_s) else ""

@@ -61,6 +61,8 @@ class Link:
     ``on_delivery`` takes the place of ``on_message`` where a message is dealt with later: it is told how to acknowledge
     it then.
 
+    ``passing`` are subscriptions too, of which the broker keeps nothing for us while we are away.
+
     ``on_connect`` runs at each connect, after the subscriptions; messages may be handed over meanwhile.
     """
 
@@ -71,6 +73,7 @@ class Link:
         client_id: str,
         will: Publication | None = None,
         subscriptions: Sequence[str] = (),
+        passing: Sequence[str] = (),
         on_message: OnMessage | None = None,
         on_delivery: OnDelivery | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
@@ -83,7 +86,8 @@ class Link:
         self._settings = settings
         self._client_id = client_id
         self._will = will
-        self._subscriptions = tuple(subscriptions)
+        self._passing = list(passing)
+        self._subscriptions = (*((topic, 1) for topic in subscriptions), *((topic, 0) for topic in passing))
         self._on_message = on_message
         self._on_delivery = on_delivery
         self._on_connect = on_connect
@@ -231,9 +235,9 @@ class Link:
         if not self._subscriptions:
             return
         codes: Sequence[int | ReasonCode] = await client.subscribe(
-            [(topic, 1) for topic in self._subscriptions], timeout=_CONNECT_DEADLINE_S
+            list(self._subscriptions), timeout=_CONNECT_DEADLINE_S
         )
-        for topic, code in zip(self._subscriptions, codes, strict=True):
+        for (topic, _), code in zip(self._subscriptions, codes, strict=True):
             if (code.value if isinstance(code, ReasonCode) else code) >= _REFUSED:
                 log.error("subscription_refused", topic=topic, broker=self._where, hint="allow it in the broker's ACL")
 
@@ -253,10 +257,14 @@ class Link:
             self._on_state(False)  # noqa: FBT003 - the one thing that it tells
 
     async def _say_farewell(self) -> None:
-        if self._farewell is None:
+        if self._farewell is None or self._client is None:
             return
         try:
+            if self._passing:  # nobody is here to hear it any more
+                await self._client.unsubscribe(self._passing, timeout=_FAREWELL_DEADLINE_S)
             await self.publish(self._farewell, _FAREWELL_DEADLINE_S)
+        except aiomqtt.MqttError as error:
+            log.warning("farewell_not_published", topic=self._farewell.topic, error=_said(error))
         except RefloatError as error:
             log.warning("farewell_not_published", topic=self._farewell.topic, error=str(error))
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -6,15 +7,12 @@ from unit.coordinator.world import event, wave_over
 
 from refloat_contract.errors import Misconfigured
 from refloat_contract.messages import CoordinatorStatus, encode
-from refloat_contract.topics import Topics
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.leadership import Leadership
 from refloat_coordinator.lease import Deposed, Holder, Lease, Watch, left_s, outranks, watched
 from refloat_coordinator.ledger import Ledger
-from refloat_service.mqtt import MqttSettings
 
 ME = Holder("me", "ctl2", "boot-2")
-TOPICS = Topics("c")
 
 
 @pytest.mark.parametrize(
@@ -58,11 +56,9 @@ class Site:
         return Ledger(self.folder / "l.sqlite", max_events=1000, outbox=True, deadline_s=5)
 
     def elsewhere(self) -> Elsewhere:
-        class Quiet(Elsewhere):
-            async def settled(self) -> None:
-                """No broker."""
-
-        return Quiet(MqttSettings(), TOPICS, client_id="x", instance="me", lease_s=1, monotonic=lambda: self.now)
+        found = Elsewhere("me", lease_s=1, monotonic=lambda: self.now)
+        found.ledger = "ours"
+        return found
 
     def leadership(self, ledger: Ledger, elsewhere: Elsewhere | None = None, *, standby: bool = True) -> Leadership:
         return Leadership(
@@ -141,46 +137,89 @@ async def test_without_standby_a_second_one_ends_with_an_error(site: Site) -> No
         await leader.resign()
 
 
-def said(ledger: str, epoch: int, *, online: bool = True, instance: str = "it") -> bytes:
-    status = CoordinatorStatus(online=online, epoch=epoch, instance=instance, ledger=ledger, host="ctl1", period_s=0.1)
+def said(ledger: str, epoch: int, *, online: bool = True, instance: str = "it", seq: int = 0) -> bytes:
+    status = CoordinatorStatus(
+        online=online, epoch=epoch, instance=instance, ledger=ledger, host="ctl1", period_s=0.1, seq=seq
+    )
     return encode(status)
 
 
-def test_one_with_another_ledger_is_heard_for_as_long_as_it_lives(site: Site) -> None:
+def test_the_first_word_of_a_connection_may_be_old_and_the_second_is_not(site: Site) -> None:
     elsewhere = site.elsewhere()
-    elsewhere.ledger = "ours"
-    elsewhere.hear(TOPICS.coordinator(), said("ours", 9, instance="me"), retained=False)
-    elsewhere.hear(TOPICS.coordinator(), said("", 9, instance=""), retained=True)  # an older release
-    elsewhere.hear("refloat/v1/other/coordinator/status", said("other", 9), retained=False)
-    assert (elsewhere.leader(), elsewhere.highest) == ("", 0)
+    elsewhere.hear(said("other", 5))
+    assert (elsewhere.leader(), elsewhere.highest) == ("", 5)
+    elsewhere.linked(False)  # noqa: FBT003 - the link's call
+    elsewhere.hear(said("other", 5))
+    assert elsewhere.leader() == ""
+    elsewhere.hear(said("other", 5))
 
-    elsewhere.hear(TOPICS.coordinator(), said("other", 5), retained=True)
     assert elsewhere.leader() == "a coordinator on ctl1 with another ledger leads in epoch 5"
-    site.now += 0.9
-    elsewhere.hear(TOPICS.coordinator(), said("other", 5), retained=False)
-    elsewhere.hear(TOPICS.coordinator(), said("other", 5, online=False), retained=False)  # the broker has lost it
-    site.now += 0.9
+    site.now += 3.9
     assert elsewhere.leader()
     site.now += 0.2
-    assert (elsewhere.leader(), elsewhere.highest) == ("", 5)
-
-
-def test_one_with_a_copy_of_our_ledger_is_heard_too_but_of_our_own_the_lease_knows_better(site: Site) -> None:
-    elsewhere = site.elsewhere()
-    elsewhere.ledger = "ours"
-    elsewhere.hear(TOPICS.coordinator(), said("ours", 5), retained=True)
     assert elsewhere.leader() == ""
-    elsewhere.hear(TOPICS.coordinator(), said("ours", 5), retained=False)
-    assert "this ledger, or a copy of it leads in epoch 5" in elsewhere.leader()
-    elsewhere.hear(TOPICS.coordinator(), said("ours", 5, online=False), retained=False)
+
+
+def test_the_first_word_of_a_connection_is_news_if_it_has_changed(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    elsewhere.hear(said("other", 5, seq=1))
+    elsewhere.linked(False)  # noqa: FBT003 - the link's call
+    elsewhere.hear(said("other", 5, seq=2))
+
+    assert elsewhere.leader()
+
+
+def test_our_own_words_those_of_an_older_release_and_what_is_no_message_are_nobodys(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    for payload in (said("ours", 9, instance="me"), said("", 9, instance=""), b"{"):
+        for _ in range(2):
+            elsewhere.hear(payload)
+
+    assert (elsewhere.leader(), elsewhere.highest) == ("", 0)
+
+
+def test_of_whoever_shares_our_ledger_the_lease_knows_better(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    for _ in range(2):
+        elsewhere.hear(said("ours", 5))
+
     assert (elsewhere.leader(), elsewhere.highest) == ("", 5)
 
 
-def test_a_last_will_that_the_broker_kept_is_no_leader_but_its_epoch_counts(site: Site) -> None:
+async def test_nobody_acts_before_it_is_clear_that_nobody_else_does(site: Site) -> None:
     elsewhere = site.elsewhere()
-    elsewhere.hear(TOPICS.coordinator(), said("gone", 57, online=False), retained=True)
+    elsewhere.linked(True)  # noqa: FBT003 - the link's call
+    elsewhere.hear(said("other", 5))
+    waiting = asyncio.create_task(elsewhere.clear(99))
+    await asyncio.sleep(0.25)
+    assert not waiting.done()
+    elsewhere.hear(said("other", 5))
 
-    assert (elsewhere.leader(), elsewhere.highest) == ("", 57)
+    with pytest.raises(Deposed, match="another ledger leads in epoch 5"):
+        await waiting
+
+
+async def test_who_says_nothing_more_is_gone(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    elsewhere.linked(True)  # noqa: FBT003 - the link's call
+    elsewhere.hear(said("gone", 57, online=False))
+    waiting = asyncio.create_task(elsewhere.clear(99))
+    await asyncio.sleep(0)
+    site.now += 1.1
+
+    await waiting
+    with pytest.raises(Deposed, match="another ledger had epoch 57, ours was 1"):
+        await elsewhere.clear(1)
+
+
+async def test_a_last_will_deposes_nobody(site: Site) -> None:
+    elsewhere = site.elsewhere()
+    leading = elsewhere.outranked(5)
+    leading.send(None)
+    elsewhere.hear(said("other", 6, online=False))
+
+    assert elsewhere._outranked.empty()
+    leading.close()
 
 
 @pytest.mark.parametrize("ledger", ["ours", "another"])
@@ -191,10 +230,9 @@ async def test_a_leader_yields_to_one_of_a_later_epoch(
     site: Site, ledger: str, epoch: int, instance: str, *, yields: bool
 ) -> None:
     elsewhere = site.elsewhere()
-    elsewhere.ledger = "ours"
     leading = elsewhere.outranked(5)
     assert leading.send(None) is not None  # it waits
-    elsewhere.hear(TOPICS.coordinator(), said(ledger, epoch, instance=instance), retained=False)
+    elsewhere.hear(said(ledger, epoch, instance=instance))
 
     if yields:
         with pytest.raises(Deposed, match=f"leads in epoch {epoch}"):

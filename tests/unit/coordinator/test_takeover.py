@@ -49,7 +49,7 @@ class Scene:
         self.beats: list[CoordinatorStatus] = []
         self.slurm = folder / "slurm.sock"
         self.link = Link(
-            MqttSettings(host="127.0.0.1", port=port, reconnect_min_s=0.05),
+            MqttSettings(host="127.0.0.1", port=port, username="agents", reconnect_min_s=0.05),
             client_id="agents",
             subscriptions=[TOPICS.node("+", Kind.ORDER), TOPICS.coordinator()],
             on_message=self._hear,
@@ -87,7 +87,7 @@ class Scene:
     async def coordinator(self, name: str, state: str = "state") -> AsyncIterator[asyncio.subprocess.Process]:
         settings = {
             "cluster": "test",
-            "mqtt": {"host": "127.0.0.1", "port": self.port, "reconnect_min_s": 0.2},
+            "mqtt": {"host": "127.0.0.1", "port": self.port, "username": f"c-{state}", "reconnect_min_s": 0.2},
             "state_dir": str(self.folder / state),
             "socket": str(self.folder / f"{name}.sock"),
             "feed": {"period_s": 0.1, "heartbeat_s": 0.2},
