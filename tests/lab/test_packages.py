@@ -21,7 +21,12 @@ OWN = ("/usr/lib/refloat", "/etc/refloat", "/var/lib/refloat", "/run/refloat", "
 SYSTEMS = (
     *("/usr/lib/systemd/system/refloat-", "/usr/lib/systemd/system-preset/90-refloat-", "/usr/lib/sysusers.d/refloat"),
     *("/usr/lib/tmpfiles.d/refloat.conf", "/usr/share/man/", "/usr/share/bash-completion/completions/refloat"),
-    *("/usr/share/zsh/", "/usr/share/licenses/refloat-common", "/usr/share/lintian/overrides/refloat-"),
+    *(
+        "/usr/share/zsh",
+        "/usr/share/fish",
+        "/usr/share/licenses/refloat-common",
+        "/usr/share/lintian/overrides/refloat-",
+    ),
 )
 COMMANDS = {"/usr/bin/refloat", "/usr/sbin/refloat-agent", "/usr/sbin/refloat-coordinator", "/usr/sbin/nhc"}
 # What systemd, Slurm and dpkg note while a unit is installed, enabled and started, and what the lab does.

@@ -27,7 +27,12 @@ LAYOUT = tomllib.loads((TOP / "packaging" / "layout.toml").read_text())
 PLACES = (
     *(f"{PREFIX}/", "/etc/refloat/", "/usr/lib/systemd/system/refloat-", "/usr/lib/systemd/system-preset/90-refloat-"),
     *("/usr/lib/sysusers.d/refloat", "/usr/lib/tmpfiles.d/refloat", "/usr/share/doc/refloat-", "/usr/share/man/man"),
-    *("/usr/share/licenses/refloat-", "/usr/share/bash-completion/completions/refloat", "/usr/share/zsh/"),
+    *(
+        "/usr/share/licenses/refloat-",
+        "/usr/share/bash-completion/completions/refloat",
+        "/usr/share/zsh/",
+        "/usr/share/fish/",
+    ),
 )
 COMMANDS = {"/usr/bin/refloat", "/usr/sbin/refloat-agent", "/usr/sbin/refloat-coordinator", "/usr/sbin/nhc"}
 
