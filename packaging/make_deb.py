@@ -123,7 +123,8 @@ def _add_documents(job: Build, package: Package, tree: Path) -> None:
     """Add what Debian's policy asks of every package: copyright, changelog, and the reasons for what lintian says."""
     folder = tree / "usr/share/doc" / package.name
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PARTS / "copyright", folder / "copyright")
+    own = PARTS / f"{package.name}.copyright"
+    shutil.copyfile(own if own.exists() else PARTS / "copyright", folder / "copyright")
     (folder / "changelog.Debian.gz").write_bytes(gzip.compress(_changelog(job).encode(), mtime=0))
     overrides = PARTS / f"{package.name}.lintian-overrides"
     if overrides.exists():
