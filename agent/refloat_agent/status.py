@@ -120,7 +120,8 @@ class Desk:
         if jobs := await self._jobs(known, now):
             sentence = f"{sentence} ({jobs})"
         lines = [f"phase {phase}", *story.wait(known, now), *story.history(known, tuple(agent.loop.told))]
-        return {"sentence": sentence or f"nothing: the node is {phase}", "lines": lines}
+        held = known.why if known.phase is Phase.HELD else ""
+        return {"sentence": sentence or f"nothing: the node is {phase}", "lines": lines, "held": held}
 
     async def _jobs(self, report: NodeReport, now: float) -> str:
         """The jobs that a draining node waits for: asked of Slurm only when somebody wants to know."""

@@ -3,6 +3,7 @@
 
 # ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,6 +106,18 @@ def why(
     screen.print(answer["sentence"], style="bold", markup=False)
     for line in answer["lines"]:
         screen.print(f"  {line}", markup=False)
+    if advice := _advice(answer.get("held", "")):
+        screen.print(f"What to do: {advice}", markup=False)
+
+
+def _advice(held: str) -> str:
+    """What docs/held.md says is to be done about a hold; empty where it knows none."""
+    from refloat_agent import holds
+    from refloat_contract.held import find
+    from refloat_coordinator import holds as wave_holds
+
+    entry = find((*holds.ALL, *wave_holds.ALL), held)
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", entry.do) if entry is not None else ""
 
 
 def events(

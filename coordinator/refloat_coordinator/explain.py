@@ -27,7 +27,10 @@ def explain(
     jobs: str = "",
     now: float = 0.0,
 ) -> dict[str, Any]:
-    """Answer `refloat why`: ``sentence`` and ``lines``; ``jobs`` is what Slurm says of the jobs that are waited for."""
+    """Answer `refloat why`: ``sentence``, ``lines``, and what it is ``held`` with.
+
+    ``jobs`` is what Slurm says of the jobs that are waited for.
+    """
     node = fleet.node(name)
     turns = [(wave, m) for wave in waves for m in wave.members if m.node == name]
     lines = story.wait(node.report, now) if node.report and now else []
@@ -38,7 +41,14 @@ def explain(
     lines += [f"wave {wave.id} ({wave.state}): {m.turn}{_colon(m.why or wave.why)}" for wave, m in turns]
     lines += story.history(node.report, events) or [story.line(event) for event in events[-_RECENT:]]
     sentence = _sentence(node, fleet, turns)
-    return {"sentence": f"{sentence} ({jobs})" if jobs else sentence, "lines": lines}
+    return {"sentence": f"{sentence} ({jobs})" if jobs else sentence, "lines": lines, "held": _held(node, turns)}
+
+
+def _held(node: Node, turns: Sequence[tuple[Wave, Member]]) -> str:
+    """What the node is held with, by its agent or by a wave; empty where it is not."""
+    if node.report and node.report.phase is not Phase.IN_SERVICE:
+        return node.report.why if node.report.phase is Phase.HELD else ""
+    return next((member.why for _, member in turns if member.turn is Turn.HELD), "")
 
 
 def _sentence(node: Node, fleet: Fleet, turns: list[tuple[Wave, Member]]) -> str:

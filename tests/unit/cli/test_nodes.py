@@ -127,6 +127,17 @@ def test_on_a_compute_node_the_agent_is_asked(tmp_path: Path, monkeypatch: pytes
     assert asking.either(None) == asking.COORDINATOR
 
 
+def test_why_says_what_to_do_about_a_hold(refloat: Refloat, daemon: Daemon) -> None:
+    held = "unmount /scratch busy: pid 991 python uid 1000"
+    told = daemon({"why": answers(lambda _: {"sentence": f"n1 is in phase HELD: {held}", "lines": [], "held": held})})
+    by_hand = daemon(
+        {"why": answers(lambda _: {"sentence": "n1 is in phase HELD: ask alice", "lines": [], "held": "x"})}
+    )
+
+    assert "What to do: On the node: `ps -o" in " ".join(refloat("why", "n1", "--socket", told.path).out.split())
+    assert "What to do" not in refloat("why", "n1", "--socket", by_hand.path).out
+
+
 def test_why_says_its_sentence_and_what_it_is_drawn_from(refloat: Refloat, daemon: Daemon) -> None:
     answer = {"sentence": "n1 waits for [a] permit", "lines": ["Slurm: IDLE+DRAIN", "agent: online"]}
     socket = daemon({"why": answers(lambda asked: {**answer, "node": asked["node"]})}).path

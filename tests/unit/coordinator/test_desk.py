@@ -251,7 +251,10 @@ def test_why_for_all_that_can_be() -> None:
     def sentence(fleet: Fleet, name: str = "n1") -> str:
         return str(explain(name, fleet, {}, [], [event()])["sentence"])
 
+    held = fleet_of(view(), Heard(status(phase=Phase.HELD, why="it cannot mount")))
+    assert explain("n1", held, {}, [], [])["held"] == "it cannot mount"
     draining = Heard(status(phase=Phase.DRAINING, why="job 7 of alice runs"))
+    assert explain("n1", fleet_of(view(), draining), {}, [], [])["held"] == ""
     assert sentence(fleet_of(view(), draining)) == "n1 is in phase DRAINING: job 7 of alice runs"
     assert sentence(fleet_of(view(), draining, will())).startswith("n1 is in phase DRAINING when its agent was last")
     assert sentence(fleet_of(view("n1", "DOWN", "bad DIMM"))) == "n1 is out: down: bad DIMM"
