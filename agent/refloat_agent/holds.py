@@ -43,7 +43,7 @@ ALL: Final = (
         "unmount .+ busy: .+",
         "unmount /scratch busy: pid 991 python uid 1000 (job 4711)",
         "Storage is still in use past `unmount_deadline_s`, although no job runs on the node. The users are named.",
-        "On the node: `ps -o pid,user,lstart,args -p 991`. End it, or have its owner end it; then `retry`. What "
+        "On the node: `ps -o pid,user,lstart,args -p PID`. End it, or have its owner end it; then `retry`. What "
         "comes back again and again (a monitoring daemon, a login shell) belongs into `services`, or off that "
         "filesystem. `busy` of the storage says whether to hold, wait, detach or go on ([storage.md](storage.md)).",
     ),

@@ -128,14 +128,13 @@ def test_on_a_compute_node_the_agent_is_asked(tmp_path: Path, monkeypatch: pytes
 
 
 def test_why_says_what_to_do_about_a_hold(refloat: Refloat, daemon: Daemon) -> None:
-    held = "unmount /scratch busy: pid 991 python uid 1000"
-    told = daemon({"why": answers(lambda _: {"sentence": f"n1 is in phase HELD: {held}", "lines": [], "held": held})})
-    by_hand = daemon(
-        {"why": answers(lambda _: {"sentence": "n1 is in phase HELD: ask alice", "lines": [], "held": "x"})}
-    )
+    held = {"n1": "unmount /scratch busy: pid 991 python uid 1000", "n2": "ask alice", "n3": ""}
+    why = answers(lambda asked: {"sentence": f"{asked['node']} is", "lines": [], "held": held[asked["node"]]})
+    socket = daemon({"why": why}).path
 
-    assert "What to do: On the node: `ps -o" in " ".join(refloat("why", "n1", "--socket", told.path).out.split())
-    assert "What to do" not in refloat("why", "n1", "--socket", by_hand.path).out
+    assert "What to do: On the node: `ps -o" in refloat("why", "n1", "--socket", socket).out
+    assert refloat("why", "n2", "--socket", socket).out == "n2 is\n"
+    assert refloat("why", "n3", "--socket", socket).out == "n3 is\n"
 
 
 def test_why_says_its_sentence_and_what_it_is_drawn_from(refloat: Refloat, daemon: Daemon) -> None:
