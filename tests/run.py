@@ -35,6 +35,7 @@ def steps() -> list[Step]:
         Step("types (pyright)", tool("pyright")),
         Step("imports", tool("lint-imports")),
         Step("generated docs", (sys.executable, "docs/generate.py", "--check")),
+        Step("site", tool("mkdocs", "build", "--quiet", "--strict")),
         Step("unit, scenario, crash and contract tests", tool("pytest", "-q")),
         Step("lab", tool("pytest", "-q", "-m", "lab", "tests/lab"), left_out=_no_lab()),
         # Behind the lab, whose image has a mosquitto where this machine has none.
