@@ -23,10 +23,10 @@ ALL: Final = (
     Hold(
         "no-leave",
         "drained, but without leave to go on: .+",
-        "drained, but without leave to go on: permit: 6 of at most 6 nodes are out",
+        "drained, but without leave to go on: permit: budget cluster: 6 of 6 out",
         "The node is empty, but the coordinator gave no permit, or none was there to be asked, until "
         "`deadlines.draining` had passed.",
-        "`refloat status` on the coordinator's host shows which nodes use up the budget. Bring those back, or raise "
+        "`refloat budget` on the coordinator's host shows which nodes use it up, and why. Bring those back, or raise "
         "the limit, then `retry`. Without a coordinator: `without_coordinator` in agent.toml.",
     ),
     Hold(
@@ -99,8 +99,8 @@ ALL: Final = (
         f"STOPPING {_UNTIL}",
         "STOPPING failed 5 times: systemctl stop labd.service: Job for labd.service canceled.",
         "A service of `services` did not stop, or a hook of that step failed.",
-        "`systemctl status` of the service on the node. Mend it, then `retry`. A service that may be left running can "
-        'be given `on_failure = "skip"` ([recipes.md](recipes.md)).',
+        "`systemctl status` of the service on the node. Mend it, then `retry`. Where a service may be left "
+        'running, give the recipe\'s step `on_failure = "skip"` ([recipes.md](recipes.md)).',
     ),
     Hold(
         "running-failed",
