@@ -13,7 +13,7 @@ from rich.text import Text
 
 from refloat_cli.durations import moment_of_day as moment
 from refloat_cli.durations import short, stamp
-from refloat_cli.views import head, natural, phase_of, task, view_of
+from refloat_cli.views import head, natural, phase_of, task, turn_of, view_of
 from refloat_contract.messages import Event, NodeReport, WaveReport, WaveSpec
 from refloat_contract.words import EventKind, Phase, Status, Verdict
 
@@ -188,7 +188,7 @@ def wave(shown: Mapping[str, Any], at: float) -> RenderableType:
     for node in sorted(view.nodes, key=lambda node: natural(node.node)):
         since = short(at - node.since) if node.since else ""
         phase = phase_of(node) if node.turn.value == "marked" else ""
-        table.add_row(Text(node.node), node.turn.value, phase, since, Text(node.why))
+        table.add_row(Text(node.node), turn_of(node), phase, since, Text(node.why))
     return Group(head(view, at, _HEAD_WIDTH), table)
 
 

@@ -215,12 +215,18 @@ def phase_of(node: WaveNode) -> str:
     return "marked" if node.phase is Phase.IN_SERVICE else node.phase.value
 
 
+def turn_of(node: WaveNode) -> str:
+    """Where a node is in its wave; one that is held because it has not come back is lost."""
+    return "lost" if node.lost else node.turn.value
+
+
 def _held(nodes: Sequence[WaveNode], rows: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(width=_name_width(nodes), no_wrap=True, overflow="ellipsis")
     table.add_column(overflow="fold", ratio=1)
     for node in nodes[:rows]:
-        table.add_row(Text(node.node), Text(node.why or "it does not say why"))
+        lost = "lost: " if node.lost else ""
+        table.add_row(Text(node.node), Text(f"{lost}{node.why or 'it does not say why'}"))
     left = nodes[rows:]
     return Group(table, Text(f"and {len(left)} more", style="bright_black")) if left else table
 
@@ -248,7 +254,7 @@ def changes(before: WaveView | None, after: WaveView, now: float) -> list[str]:
 
 
 def _line(node: WaveNode) -> str:
-    what = phase_of(node) if node.turn is Turn.MARKED else node.turn.value
+    what = phase_of(node) if node.turn is Turn.MARKED else turn_of(node)
     return _with_why(f"{node.node} {what}", node.why)
 
 

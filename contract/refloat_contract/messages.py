@@ -261,6 +261,7 @@ class WaveNode(BaseModel):
 
     node: str
     turn: Turn
+    lost: bool = Field(default=False, description="held, because it has not come back")
     since: float = 0.0
     phase: Phase = Phase.IN_SERVICE
     why: str = ""

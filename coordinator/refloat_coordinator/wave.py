@@ -264,7 +264,8 @@ def describe(member: Member, node: Node) -> WaveNode:
         why = why or report.why
         # Since when it is in this phase. By the node's clock: shown to people, and compared with nothing.
         since = max(since, report.since)
-    return WaveNode(node=member.node, turn=member.turn, since=since, phase=phase, why=why)
+    lost = member.lost and member.turn is Turn.HELD
+    return WaveNode(node=member.node, turn=member.turn, lost=lost, since=since, phase=phase, why=why)
 
 
 def _changed(wave: Wave, nodes: Collection[str], change: Callable[[Member], Member]) -> Wave:

@@ -184,3 +184,12 @@ def test_nodes_are_in_the_order_in_which_people_count() -> None:
         "n9",
         "n10",
     ]
+
+
+def test_a_node_that_did_not_come_back_is_lost() -> None:
+    node = WaveNode(node="n7", turn=Turn.HELD, lost=True, why="did not come back within 1h00m")
+    before = a_view()
+    after = replace(before, nodes=(*before.nodes, node))
+
+    assert changes(before, after, NOW) == ["01:46:40 n7 lost: did not come back within 1h00m"]
+    assert "n7 lost: did not come back within 1h00m" in summary(after, NOW).plain
