@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from refloat_contract.errors import Misconfigured, RefloatError, Refused, Transient
+from refloat_contract.errors import Misconfigured, RefloatError, Transient
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
 from refloat_coordinator import budget_desk
@@ -191,9 +191,9 @@ class Coordinator:
         """Tell whoever asks here who leads; on the leader's own machine the leader answers."""
 
         async def refuse(_arguments: Any) -> None:
-            if not self._waits_for:
-                raise Transient("this coordinator is starting: ask again in a moment")
-            raise Refused(f"this coordinator is {self._waits_for}: ask there")
+            # Not a no: whoever watches a wave waits until a coordinator leads again.
+            where = f"{self._waits_for}: ask there" if self._waits_for else "starting: ask again in a moment"
+            raise Transient(f"this coordinator is {where}")
 
         commands = dict.fromkeys((name for name in {**vars(Desk), **vars(BudgetDesk)} if name[0] != "_"), refuse)
         mode, group = int(self._settings.socket_mode, 8), self._settings.socket_group or None

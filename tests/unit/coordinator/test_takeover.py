@@ -18,7 +18,7 @@ from brokers import running_mosquitto
 from unit.coordinator.cluster import TOPICS, Agent, Cluster
 from unit.coordinator.world import eventually
 
-from refloat_contract.errors import RefloatError, Refused
+from refloat_contract.errors import RefloatError, Transient
 from refloat_contract.messages import CoordinatorStatus, decode
 from refloat_contract.topics import Kind
 from refloat_coordinator.daemon import LEDGER_FILE
@@ -118,7 +118,7 @@ class Scene:
     async def stands_by(self, name: str) -> bool:
         try:
             await self.ask(name, "status")
-        except Refused as error:
+        except Transient as error:
             return "this coordinator is standing by: " in str(error)
         except RefloatError:
             return False
