@@ -110,6 +110,10 @@ class Mosquitto:
         """All that it has logged."""
         return (self.folder / "log").read_text()
 
+    def logs(self, text: str, after: int = 0) -> None:
+        """Wait until it has logged this, ``after`` so many characters: whom it refused may know before its log does."""
+        self.until(lambda: text in self.log()[after:])
+
     @staticmethod
     def until(is_so: Callable[[], bool]) -> None:
         """Wait for it."""
