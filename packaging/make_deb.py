@@ -174,6 +174,8 @@ def _shared_libraries(job: Build, tree: Path) -> str:
     (folder / "debian/control").write_text("Source: refloat\n\nPackage: refloat\nArchitecture: any\n")
     # What a wheel brings along is found beside the module that needs it.
     own = [f"-l{path}" for path in tree.rglob("*.libs")]
+    # And Slurm's library where PySlurm was built with it.
+    own += [f"-l{os.environ['SLURM_LIB_DIR']}"] if "SLURM_LIB_DIR" in os.environ else []
     said = _said("dpkg-shlibdeps", "--ignore-missing-info", "-O", *own, *modules, cwd=folder)
     return said.removeprefix("shlibs:Depends=")
 
