@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the Debian packages of these sources, with dpkg-deb alone, for the Debian that this is run on.
 
-    make_deb.py --python /usr/bin/python3 --out DIR [--compress xz|zstd] [--work DIR] [--vendor DIR] [--pyslurm ARCHIVE]
+    make_deb.py --python /usr/bin/python3 --out DIR [--compress xz|zstd] [--work DIR] [--vendor DIR] [--pyslurm FILE]
 
 Needs the packages python3-venv, python3-dev, gcc, pkgconf, libsystemd-dev and dpkg-dev.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the RPMs of these sources, and the source RPM that rebuilds them without the network.
 
-    make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm ARCHIVE]
+    make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm FILE]
                 [--quick]
 
 Needs rpmbuild, gcc, pkgconf, systemd's headers, and those of Python. On Debian: rpm, gcc, pkgconf, libsystemd-dev,
@@ -38,6 +38,8 @@ def build(options: argparse.Namespace) -> list[Path]:
         top = Path(folder)
         (top / "SOURCES").mkdir()
         spec = _collect(shop, top / "SOURCES")
+        if options.pyslurm:
+            shutil.copy(options.pyslurm, top / "SOURCES")
         run(["rpmbuild", "-bb" if options.quick else "-ba", *_settings(shop, top, options), str(spec)])
         made = [*(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")]
         return [Path(shutil.move(path, options.out / path.name)) for path in sorted(made)]
@@ -98,7 +100,7 @@ def _settings(shop: Workshop, top: Path, options: argparse.Namespace) -> list[st
     # Debian's packages are not in rpm's database: what is missing there shows when it is used.
     words += ["--nodeps"] if Path("/etc/debian_version").exists() else []
     if options.pyslurm:
-        words += ["--with", "pyslurm", "--define", f"pyslurm_source {options.pyslurm.resolve()}"]
+        words += ["--with", "pyslurm", "--define", f"pyslurm_source {options.pyslurm.name}"]
     return words
 
 

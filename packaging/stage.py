@@ -3,7 +3,7 @@
 """Lay out in ROOT what the packages hold, as layout.toml says, and write down which file belongs to which package.
 
     stage.py --python /usr/bin/python3.12 --form rpm --root ROOT --manifest FILE.json [--work DIR] [--vendor DIR]
-             [--pyslurm ARCHIVE]
+             [--pyslurm FILE]
 
 The same for RPM and deb but for what layout.toml names for one of them. PYTHON is the one that the packages will use.
 """
@@ -202,7 +202,7 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     made.add_argument("--python", type=Path, required=True, help="the Python that the packages will use, by its path")
     made.add_argument("--work", type=Path, default=DEFAULT_WORK, help="what is kept between builds (%(default)s)")
     made.add_argument("--vendor", type=Path, help="downloads that came with the sources, instead of the network")
-    made.add_argument("--pyslurm", type=Path, help="PySlurm's source archive, to build refloat-slurm-pyslurm from")
+    made.add_argument("--pyslurm", type=Path, help="PySlurm's wheel or sources, to make refloat-slurm-pyslurm of")
     return made
 
 
