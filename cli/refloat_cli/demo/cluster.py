@@ -101,7 +101,7 @@ class DemoCluster:
                 "state_dir": self.folder / "coordinator",
                 "socket": self.coordinator_socket,
                 "mqtt": {"host": "127.0.0.1", "port": self.port},
-                "feed": {"period_s": 0.5},
+                "feed": {"period_s": 0.5, "heartbeat_s": 0.5},
                 "http": {"listen": ""},
                 "limits": {"max_unavailable": self.plan.budget},
             }
