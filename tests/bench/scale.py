@@ -529,7 +529,7 @@ def main() -> None:
         known = {**results.get(str(size), {}), **figures}
         results[str(size)] = {**known, **summary(known)}
         if "faults" in figures:
-            results[f"faults_{size}"] = figures["faults"]
+            results[f"faults_{size}"] = {name: each for name, each in figures["faults"].items() if name.isdigit()}
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(json.dumps(results, indent=2) + "\n")
     scalereport.show(results)
