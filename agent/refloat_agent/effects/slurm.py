@@ -67,6 +67,8 @@ class AgentSlurm:
         self._heartbeat = status
         self._heartbeat_s = self.clock.boottime_s()
         self._nodes = status.nodes or self._nodes
+        if status.online and status.slurm_ok:
+            self._rest_until_s = None  # the next silence is another one
 
     def doubt(self) -> None:
         """What is known may be outdated: the next decision reads the node itself."""

@@ -284,3 +284,18 @@ async def test_a_doubt_that_comes_while_the_node_is_read_stands() -> None:
     scene.slurm.gateway = Gateway()
     await scene.slurm.read()
     assert scene.slurm.latest() is not None
+
+
+async def test_a_silence_soon_after_the_start_is_one_like_any_other() -> None:
+    scene = Scene()
+    scene.slurm.latest()  # nothing is known yet
+    await scene.slurm.read()
+    scene.feed(1)
+    scene.slurm.heartbeat(CoordinatorStatus(online=True, epoch=1, seq=1, slurm_ok=True, nodes=10_000))
+    scene.world.now_s += 10.0
+    scene.slurm.heartbeat(CoordinatorStatus(online=False, epoch=1))
+    scene.world.now_s += 30.0
+
+    latest = scene.slurm.latest()
+    assert latest is not None
+    assert latest.rests
