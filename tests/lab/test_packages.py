@@ -2,6 +2,7 @@
 """The packages on nodes that never saw refloat: install, work, update and go back in the middle of a cycle, erase."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,8 @@ from reflab.cluster import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 NEWER = "0.1.1"
+QUICK_START = Path(__file__).parents[2] / "docs" / "quick-start.md"
+STEP = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 # Beside what a package's own folders hold, only what a system looks for in places of its own.
 OWN = ("/usr/lib/refloat", "/etc/refloat", "/var/lib/refloat", "/run/refloat", "/usr/share/doc/refloat-")
 SYSTEMS = (
@@ -209,6 +212,32 @@ def test_an_rpm_brings_up_the_agent_and_goes_without_a_trace_but_its_state(site:
     assert not is_active(site, "n2", "refloat-agent")
     assert {path for path in left if not path.startswith(("/var/lib/refloat", "/run/refloat"))} == set()
     assert "/var/lib/refloat/agent/journal.json" in left
+
+
+def test_the_quick_start_takes_a_node_from_nothing_to_its_first_cycle(site: Lab) -> None:
+    """Its own commands, word for word, on a node that has nothing of refloat (any more)."""
+    steps = dict(STEP.findall(QUICK_START.read_text()))
+    assert list(steps) == ["install", "look", "check", "plan", "act", "cycle", "back"]
+    folder, reboots = packages(site, "n1", app.Form.DEB), site.reboots("n1")
+
+    def follow(step: str) -> str:
+        return site.exec("n1", ["sh", "-ec", f"cd {folder}\n{steps[step]}"], timeout=120).stdout
+
+    follow("install")
+    site.wait(lambda: report(site, "n1").get("observe_only") is True, 30, "an agent that observes")
+    assert "IN_SERVICE" in follow("look")
+    checked = follow("check")
+    assert all(name in checked for name in ("munge", "slurmd"))
+    plan = follow("plan")
+    assert "nothing of this would be done" in plan
+    assert "resume, once" in plan
+    follow("act")
+    site.wait(lambda: report(site, "n1").get("observe_only") is False, 30, "an agent that acts")
+    follow("cycle")
+    site.wait(lambda: site.reboots("n1") == reboots + 1, 60, "the reboot")
+    site.wait_state("n1", "IDLE", timeout=60)
+    assert "State=IDLE " in follow("back")
+    assert report(site, "n1")["last_cycle"]["outcome"] == "done"
 
 
 def _act(lab: Lab, node: str) -> None:
