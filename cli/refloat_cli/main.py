@@ -85,6 +85,8 @@ _GOOD: Final = 0
 _BAD: Final = 1
 _WRONG: Final = 2
 _UNKNOWN: Final = 3
+_COORDINATORS: Final = frozenset({"cryptography", "influxdb_client", "prometheus_client", "pygal"})
+"""Libraries that the packages bring to the coordinator's host, and not to every node."""
 
 
 def exit_status(error: RefloatError) -> int:
@@ -104,3 +106,12 @@ def main() -> None:
         for line in str(error).splitlines():
             sys.stderr.write(f"refloat: {line}\n")
         sys.exit(exit_status(error))
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _COORDINATORS:
+            raise
+        sys.stderr.write(
+            f"refloat: {library} is not installed here: this command needs the package refloat-coordinator"
+            " (or run it where the coordinator is)\n"
+        )
+        sys.exit(_WRONG)

@@ -116,3 +116,21 @@ def test_the_demo_without_its_broker_says_where_there_is_one() -> None:
     done = subprocess.run([sys.executable, "-c", hidden, "demo"], capture_output=True, text=True, check=False)
 
     assert (done.returncode, "run `make demo` in a checkout" in done.stderr) == (2, True)
+
+
+WITHOUT = """
+import sys
+sys.modules["cryptography"] = None
+from refloat_cli.main import main
+sys.argv = ["refloat", "pki", "list"]
+main()
+"""
+
+
+def test_a_library_that_only_the_coordinators_host_has_is_named_with_its_package() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("refloat: cryptography is not installed here")
+    assert "refloat-coordinator" in done.stderr
+    assert "Traceback" not in done.stderr
