@@ -96,7 +96,7 @@ class Elsewhere:
             log.warning("message_ignored", why=str(error))
             return
         # The first word of a connection may be years old, and is news only if it is another than the last one.
-        is_old = self._is_first and self._last in {None, status}
+        is_old = self._is_first and (self._last is None or self._last == status)
         self._is_first, self._last = False, status
         if status.instance in {"", self._instance}:
             return

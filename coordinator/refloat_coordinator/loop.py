@@ -84,7 +84,9 @@ class Loop:
         idle_checks_at_once: int = 0,
         loops: Loops = _NO_MORE_THAN,
         trip: Trip = _TRIP,
+        rest_s: float = 0.0,
     ) -> None:
+        """``rest_s`` is the least time between two decisions about waves."""
         self.fleet = Fleet(dialect=dialect)
         self.waves: dict[str, Wave] = {}
         self.permits: dict[str, Permit] = {}
@@ -103,6 +105,7 @@ class Loop:
         self._inbox = inbox
         self._topics = topics
         self._epoch = epoch
+        self._rest_s = rest_s
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
         self._facts: deque[Fact] = deque()
@@ -163,11 +166,13 @@ class Loop:
     def hear_blocker(self, wave: str, answer: BlockerAnswer) -> None:
         """Take in what a wave's blocker said."""
         self._answers[wave] = answer
+        self._waves_rest_until = 0.0
         self.wake()
 
     def hear_jobs(self, free_at: Mapping[str, float], at: float) -> None:
         """Take in when the last job of each node ends, as Slurm said; empty where it did not answer."""
         self.free_at, self.jobs_at = free_at or self.free_at, at
+        self._waves_rest_until = 0.0
         self.wake()
 
     async def note(self, event: Event) -> None:
@@ -336,7 +341,7 @@ class Loop:
             return []
         orders = await self._waves(now)
         after = self._ports.clock.now()
-        self._waves_rest_until = after + _REST * (after - now)
+        self._waves_rest_until = after + max(self._rest_s, _REST * (after - now))
         return orders
 
     async def _record(self, events: list[Event]) -> None:

@@ -4,7 +4,6 @@
 How a wave moves by itself is in `waves`; what one of its nodes does, in `turns`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Final, Literal
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from refloat_contract.errors import Refused
 from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
 from refloat_contract.words import Phase, Turn, WaveState
+from refloat_coordinator import census
 from refloat_coordinator.fleet import Fleet, Node
 
 _NAMED: Final = 3
@@ -124,15 +124,15 @@ class Wave(BaseModel):
     @property
     def nodes(self) -> frozenset[str]:
         """The nodes that it is about; those that an operator took out of it are not."""
-        return frozenset(m.node for m in self.members if not m.left_out)
+        return census.of(self.members).nodes
 
     def with_turn(self, *turns: Turn) -> tuple[Member, ...]:
         """The members with one of these turns."""
-        return tuple(m for m in self.members if m.turn in turns)
+        return census.of(self.members).with_turn(*turns)
 
     def has(self, *turns: Turn) -> bool:
         """Whether any member has one of these turns."""
-        return any(m.turn in turns for m in self.members)
+        return not census.of(self.members).by_turn.keys().isdisjoint(turns)
 
     def but(self, **changes: object) -> "Wave":
         """This wave with other values."""
@@ -243,8 +243,8 @@ def report(wave: Wave, fleet: Fleet) -> WaveReport:
 
 def counts(wave: Wave) -> dict[Turn, int]:
     """How many nodes have which turn; none with none."""
-    found = Counter(m.turn for m in wave.members)
-    return {turn: found[turn] for turn in Turn if found[turn]}
+    found = census.of(wave.members).by_turn
+    return {turn: len(found[turn]) for turn in Turn if turn in found}
 
 
 def named(members: Sequence[Member]) -> str:

@@ -6,7 +6,7 @@ every limit allows, and none outside the wave's window. A node that is marked as
 and for as long as Slurm does not show the effect.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -29,7 +29,7 @@ from refloat_slurm.gateway import JobEnd
 JOBS_FRESH_S: Final = 60.0
 """So long what Slurm said of all jobs is good enough to take the nodes that are free soonest."""
 
-_UNJUDGED: Final = frozenset({Turn.WAITING, Turn.DONE})  # by `turns.judged`: most of a large wave, most of the time
+_JUDGED: Final = (Turn.MARKED, Turn.HELD, Turn.SKIPPED)
 
 
 Settled: TypeAlias = dict[str, tuple[Member, Node]]
@@ -187,9 +187,9 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
 
 
 def _judged(wave: Wave, fleet: Fleet, now: float) -> Wave:
-    members = tuple(m if m.turn in _UNJUDGED else _looked_at(m, wave, fleet, now) for m in wave.members)
-    held = sum(1 for m in members if m.turn is Turn.HELD)
-    return _with_members(wave, members).but(forgiven=min(wave.forgiven, held))
+    """The wave after a look at the members that something may have become of; most wait, or are done."""
+    wave = _changed(wave, wave.with_turn(*_JUDGED), lambda m: _looked_at(m, wave, fleet, now))
+    return wave.but(forgiven=min(wave.forgiven, len(wave.with_turn(Turn.HELD))))
 
 
 def _looked_at(member: Member, wave: Wave, fleet: Fleet, now: float) -> Member:
@@ -200,21 +200,22 @@ def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
     """Waiting nodes that are somebody else's business are skipped at once, so that it is seen early."""
     if not world.fleet.slurm_ok:
         return wave
-
     # A loop without calls: of a large wave nearly every member is passed over, every time.
     nodes, settled = world.fleet.nodes, world.settled
-    members: list[Member] = []
-    for member in wave.members:
-        if member.turn is Turn.WAITING:
-            node = nodes.get(member.node) or Node(member.node)
-            looked_at = settled.get(member.node)
-            if looked_at is None or looked_at[0] is not member or looked_at[1] is not node:
-                before = member
-                member = _as_it_stands(before, turns.standing(before, wave, node, world.fleet.dialect), now)  # noqa: PLW2901
-                if member is before:
-                    settled[member.node] = (member, node)
-        members.append(member)
-    return _with_members(wave, tuple(members))
+    news: list[Member] = []
+    for member in wave.with_turn(Turn.WAITING):
+        looked_at = settled.get(member.node)
+        if looked_at is None or looked_at[0] is not member or looked_at[1] is not nodes.get(member.node):
+            news.append(member)
+
+    def sort_out(member: Member) -> Member:
+        node = world.fleet.node(member.node)
+        after = _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
+        if after is member:
+            settled[member.node] = (member, node)
+        return after
+
+    return _changed(wave, news, sort_out)
 
 
 def _as_it_stands(member: Member, standing: turns.Standing, now: float) -> Member:
@@ -243,7 +244,7 @@ def _giving_up(wave: Wave, world: World, now: float) -> Wave:
             return member.entering(Turn.SKIPPED, now, "the wave was aborted before its cycle began")
         return member
 
-    return _with_members(wave, tuple(give_up(m) for m in wave.members))
+    return _changed(wave, wave.with_turn(Turn.WAITING, Turn.MARKED), give_up)
 
 
 def _is_returnable(member: Member, wave: Wave, world: World) -> bool:
@@ -312,7 +313,7 @@ def _unmarked(wave: Wave, world: World, now: float) -> Wave:
             return member.entering(Turn.WAITING, now)
         return member
 
-    return _with_members(wave, tuple(wait(m) for m in wave.members))
+    return _changed(wave, wave.with_turn(Turn.MARKED), wait)
 
 
 def _promoted(wave: Wave, world: World, now: float) -> Wave:
@@ -369,18 +370,15 @@ def _waited_for(wave: Wave, window: Sequence[Member], now: float) -> Wave:
     """Nodes that cannot be marked have a deadline, from when the wave has nothing else left to mark."""
     if any(not m.why for m in window):
         return wave
-    names = {m.node for m in window}
 
     def waited(member: Member) -> Member:
-        if member.node not in names:
-            return member
         if not member.unready_since:
             return member.but(unready_since=now)
         if now - member.unready_since <= wave.spec.node_deadline_s:
             return member
         return member.entering(Turn.SKIPPED, now, f"waited {wave.spec.node_deadline_s:g} s: {member.why}")
 
-    return _with_members(wave, tuple(waited(m) for m in wave.members))
+    return _changed(wave, window, waited)
 
 
 def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tuple[Wave, tuple[Question, ...]]:
@@ -397,8 +395,7 @@ def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tupl
     if wave.spec.blocker and chosen:
         chosen, blocked = _unblocked(chosen, world.answer, now)
     names = set(chosen)
-    members = tuple(_intent(m, world.fleet, now) if m.node in names else m for m in wave.members)
-    wave = _with_members(wave, members)
+    wave = _changed(wave, [m for m in ready if m.node in names], lambda m: _intent(m, world.fleet, now))
     if blocked:
         return wave.but(why=blocked, stuck_since=0.0), questions
     return _stuck_or_not(wave, refusal, due, now), questions
@@ -489,5 +486,7 @@ def _actions(wave: Wave, world: World, now: float) -> tuple[Errand, ...]:
     return tuple(errands)
 
 
-def _with_members(wave: Wave, members: tuple[Member, ...]) -> Wave:
-    return wave if members == wave.members else wave.but(members=members)
+def _changed(wave: Wave, members: Iterable[Member], change: Callable[[Member], Member]) -> Wave:
+    """The wave with these of its members changed."""
+    moved = {m.node: after for m in members if (after := change(m)) is not m and after != m}
+    return wave.but(members=tuple(moved.get(m.node, m) for m in wave.members)) if moved else wave

@@ -2,6 +2,7 @@
 """The picture of a simulation: how many nodes were at what, over time, as an SVG file."""
 
 import bisect
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,8 @@ def write(path: Path, course: Course, title: str) -> None:
     import pygal  # noqa: PLC0415 - slow, and needed here only
     from pygal.style import Style  # noqa: PLC0415 - the same
 
+    # It leaves an import hook behind, for maps that are not drawn here, of a kind that Python 3.11 warns of.
+    sys.meta_path[:] = [hook for hook in sys.meta_path if type(hook).__module__ != "pygal"]
     times, rows = _resampled(course)
     used = [standing for standing in _COLOURS if any(row.get(standing, 0) for row in rows)]
     style = Style(

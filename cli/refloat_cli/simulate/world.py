@@ -45,9 +45,11 @@ from refloat_slurm.simulated.agenda import Agenda
 
 _TURN_S: Final = 5.0
 """How often the coordinator looks at first, as a real one does."""
-_NODE_TURNS: Final = 4_000_000
-_FEW_TURNS: Final = 200
+_NODE_TURNS: Final = 1_000_000
+_FEW_TURNS: Final = 100
 """A simulation that lasts looks ever more rarely: half as often after so many turns, times nodes, but not fewer."""
+_REST_S: Final = 0.5
+"""Waves are decided once in a turn; what nodes ask for meanwhile is answered at once."""
 _QUIET_S: Final = 60.0
 """Where nothing has happened that a coordinator acts on, only its deadlines can move it: so often is enough."""
 _SCHEDULE_S: Final = 30.0
@@ -258,7 +260,14 @@ class World:
         ports = Ports(self._ledger, clock, self._posted_now, _nothing, ask=self._asked.append)
         limits = self.plan.limits
         self._loop = Loop(
-            ports, self._inbox, self._topics, epoch=1, limits=limits.limits(), dialect=dialect, loops=limits.loops()
+            ports,
+            self._inbox,
+            self._topics,
+            epoch=1,
+            limits=limits.limits(),
+            dialect=dialect,
+            loops=limits.loops(),
+            rest_s=_REST_S,
         )
         self._loop.rule(self.plan.rules(self.inventory.names))
         gateway = SimulatedGateway(self.slurmctld, sleep=_no_time)

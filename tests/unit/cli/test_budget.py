@@ -7,39 +7,42 @@ from daemons import Daemon, Refloat
 
 from refloat_service.control import Handler
 
-NOW = time.time()
-INCIDENT = {
-    "id": "b1",
-    "check": "lustre",
-    "opened_at": NOW - 9020,
-    "nodes": ["n1", "n2", "n3"],
-    "of": 20,
-    "closed_at": 0.0,
-    "closed_by": "",
-    "failing": ["n1", "n3"],
-}
-CLOSED = {**INCIDENT, "id": "b0", "closed_by": "alice", "closed_at": NOW, "failing": []}
+
+def incident(**other: Any) -> dict[str, Any]:
+    return {
+        "id": "b1",
+        "check": "lustre",
+        "opened_at": time.time() - 9020,
+        "nodes": ["n1", "n2", "n3"],
+        "of": 20,
+        "closed_at": 0.0,
+        "closed_by": "",
+        "failing": ["n1", "n3"],
+        **other,
+    }
 
 
-def holder(node: str, why: str, since: float) -> dict[str, Any]:
-    return {"node": node, "why": why, "since": since}
+def holder(node: str, why: str, ago_s: float) -> dict[str, Any]:
+    return {"node": node, "why": why, "since": time.time() - ago_s}
 
 
-HOLDERS = [
-    holder("n1", "permit: reboot, wave w1", NOW - 7220),
-    holder("n2", "permit: reboot, wave w1", NOW - 7220),
-    holder("n9", "down: bad DIMM", NOW - 91000),
-]
-ANSWER = {
-    "limits": [
-        {"limit": "cluster", "allowed": 4, "used": 3, "word": "out", "holders": HOLDERS},
-        {"limit": "rack r1", "allowed": 2, "used": 2, "word": "out", "holders": HOLDERS[:2]},
-        {"limit": "rack r2", "allowed": 2, "used": 0, "word": "out", "holders": []},
-    ],
-    "one_at_a_time": "",
-    "incidents": [],
-    "warnings": ["groups: /etc/racks:3: no group"],
-}
+def answer(**other: Any) -> dict[str, Any]:
+    holders = [
+        holder("n1", "permit: reboot, wave w1", 7220),
+        holder("n2", "permit: reboot, wave w1", 7220),
+        holder("n9", "down: bad DIMM", 91000),
+    ]
+    return {
+        "limits": [
+            {"limit": "cluster", "allowed": 4, "used": 3, "word": "out", "holders": holders},
+            {"limit": "rack r1", "allowed": 2, "used": 2, "word": "out", "holders": holders[:2]},
+            {"limit": "rack r2", "allowed": 2, "used": 0, "word": "out", "holders": []},
+        ],
+        "one_at_a_time": "",
+        "incidents": [],
+        "warnings": ["groups: /etc/racks:3: no group"],
+        **other,
+    }
 
 
 def answers(answer: Any, asked: list[dict[str, Any]] | None = None) -> Handler:
@@ -56,7 +59,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_every_limit_in_use_is_shown_with_its_holders(refloat: Refloat, daemon: Daemon) -> None:
-    ended = refloat("budget", "--socket", daemon({"budget": answers(ANSWER)}).path)
+    ended = refloat("budget", "--socket", daemon({"budget": answers(answer())}).path)
 
     lines = lines_of(ended.out)
     assert ended.status == 0
@@ -68,17 +71,19 @@ def test_every_limit_in_use_is_shown_with_its_holders(refloat: Refloat, daemon: 
 
 
 def test_all_limits_can_be_shown_and_told_as_json(refloat: Refloat, daemon: Daemon) -> None:
-    socket = daemon({"budget": answers({**ANSWER, "incidents": [INCIDENT]})}).path
+    told_now = answer(incidents=[incident()])
+    socket = daemon({"budget": answers(told_now)}).path
     every, told = refloat("budget", "--all", "--socket", socket), refloat("budget", "--json", "--socket", socket)
 
     assert "rack r2 0 out 2" in lines_of(every.out)
     assert any(line.startswith("b1 lustre") for line in lines_of(every.out))
     assert every.status == told.status == 1
-    assert json.loads(told.out)["limits"] == ANSWER["limits"]
+    assert json.loads(told.out)["limits"] == told_now["limits"]
 
 
 def test_incidents_are_listed(refloat: Refloat, daemon: Daemon) -> None:
-    some = refloat("breaker", "list", "--socket", daemon({"breaker_list": answers([CLOSED, INCIDENT])}).path)
+    closed = incident(id="b0", closed_by="alice", closed_at=time.time(), failing=[])
+    some = refloat("breaker", "list", "--socket", daemon({"breaker_list": answers([closed, incident()])}).path)
 
     lines = lines_of(some.out)
     assert some.status == 1
@@ -94,7 +99,7 @@ def test_no_incident_is_good(refloat: Refloat, daemon: Daemon) -> None:
 
 def test_an_incident_is_closed_by_its_id(refloat: Refloat, daemon: Daemon) -> None:
     asked: list[dict[str, Any]] = []
-    ended = refloat("breaker", "close", "b1", "--socket", daemon({"breaker_close": answers(INCIDENT, asked)}).path)
+    ended = refloat("breaker", "close", "b1", "--socket", daemon({"breaker_close": answers(incident(), asked)}).path)
 
     assert ended.status == 0
     assert ended.out == "incident b1 (lustre) closed\n"
