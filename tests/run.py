@@ -36,8 +36,8 @@ def steps() -> list[Step]:
         Step("imports", tool("lint-imports")),
         Step("generated docs", (sys.executable, "docs/generate.py", "--check")),
         Step("site", tool("mkdocs", "build", "--quiet", "--strict")),
-        Step("unit, scenario, crash and contract tests", tool("pytest", "-q")),
-        Step("lab", tool("pytest", "-q", "-m", "lab", "tests/lab"), left_out=_no_lab()),
+        Step("unit, scenario, crash and contract tests", tool("pytest", "-q", "--durations=20")),
+        Step("lab", tool("pytest", "-q", "--durations=12", "-m", "lab", "tests/lab"), left_out=_no_lab()),
         # Behind the lab, whose image has a mosquitto where this machine has none.
         Step("broker", tool("pytest", "-q", "-m", "broker", "tests/broker"), left_out=_no_broker()),
     ]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415 - the rest of the command line does without all of this
 
 
+_GARBAGE = 500_000
+"""So many new objects before Python looks for those that hold each other."""
+
+
 def simulate(
     spec: Annotated[Path | None, typer.Argument(help="A TOML file that says what to simulate; see docs.")] = None,
     *,
@@ -120,6 +124,7 @@ def _cluster(plan: "Plan", *, live: bool) -> "tuple[Inventory, Mix]":
 
 
 async def _play(plan: "Plan", cluster: "Inventory", mix: "Mix", plot: Path | None, *, as_json: bool) -> int:
+    import gc
     import time
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -140,6 +145,9 @@ async def _play(plan: "Plan", cluster: "Inventory", mix: "Mix", plot: Path | Non
     with Progress(*columns, console=screen, transient=True, disable=quiet) as bar:
         task = bar.add_task(f"simulating {len(cluster.names)} nodes", total=1.0)
         world = World(plan, cluster, mix)
+        # Millions of small things that are soon gone, over thousands that stay: looking for cycles is dear, and vain.
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
         await world.run(lambda done: bar.update(task, completed=done))
     outcome = outcome_of(world, time.monotonic() - began)
     if plot is not None:

@@ -55,7 +55,8 @@ _QUIET_S: Final = 60.0
 _SCHEDULE_S: Final = 30.0
 """Slurm's default between two passes of its backfill scheduler."""
 _SLURMD_TIMEOUT_S: Final = 300.0
-_BACKLOG: Final = 20
+_BACKLOG: Final = 100
+"""Users who see so many jobs wait submit no more; Slurm's backfill looks at as many."""
 
 _ENDED: Final = frozenset({Turn.DONE, Turn.HELD, Turn.SKIPPED})
 _PASSING: Final = frozenset({PauseCause.SLURM, PauseCause.ABORT})
@@ -119,6 +120,7 @@ class World:
         self._build_coordinator()
         self._build_nodes()
         self._place_jobs()
+        self._submit()
 
     @property
     def now(self) -> float:
@@ -196,7 +198,6 @@ class World:
         """What the coordinator does in one period: read, decide, write, tell."""
         self.turns += 1
         self._slow_down()
-        self._submit()
         self.slurmctld.tick()
         changed = {**self._changed, **self.slurmctld.take_stirred()} if self.turns > 1 else self.slurmctld.views()
         self._changed = {}
@@ -241,15 +242,17 @@ class World:
 
     def _submit(self) -> None:
         """Users keep so many nodes busy, as far as there are any; what a dump left in the queue comes first."""
-        wanted = self.mix.load * (len(self.nodes) - self.slurmctld.out)
-        asked = self.course.busy
+        self.slurmctld.tick()
+        serving = len(self.nodes) - self.slurmctld.out
+        short = self.mix.load * serving - (serving - self.slurmctld.idle)
         waiting = self.slurmctld.jobs_waiting
-        while asked < wanted and waiting < _BACKLOG:
+        while short > 0 and waiting < _BACKLOG:
             job = self.mix.draw(self._chance)
             nodes = min(job.nodes, max(1, len(self.nodes) // 4))
             self.slurmctld.submit(job.seconds, nodes=nodes, limit_s=job.limit_s)
-            asked += nodes
+            short -= nodes
             waiting += 1
+        self.later(_SCHEDULE_S, self._submit)
 
     # Building
 

@@ -299,6 +299,11 @@ class SimulatedSlurmctld:
         return self._jobs.waiting
 
     @property
+    def idle(self) -> int:
+        """On how many nodes a job could start."""
+        return len(self._table.free)
+
+    @property
     def transitions(self) -> deque[Transition]:
         """The latest changes of nodes, oldest first."""
         return self._table.log
