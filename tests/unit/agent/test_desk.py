@@ -152,9 +152,10 @@ async def test_an_agent_does_not_act_while_a_script_that_services_the_node_is_at
             made._wake()
             await asyncio.sleep(0.01)
     second = await asyncio.create_subprocess_exec("flock", "--nonblock", tmp_path / "agent.acting", "true")
+    refused = await second.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
     assert barred.state.cycle is None
     assert "another process holds" in barred.why
-    assert await second.wait() == 1
+    assert refused == 1

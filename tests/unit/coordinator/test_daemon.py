@@ -212,7 +212,20 @@ async def test_a_second_coordinator_on_the_same_socket_is_told_so(site: Site, tm
 
 
 PURE = (
-    *("budget", "outage", "fleet", "permits", "wave", "turns", "waves", "explain", "window", "canaries", "overdue"),
+    *(
+        "budget",
+        "outage",
+        "fleet",
+        "permits",
+        "wave",
+        "turns",
+        "waves",
+        "census",
+        "explain",
+        "window",
+        "canaries",
+        "overdue",
+    ),
     *("blocker", "chronicle", "estimate", "planning", "summary", "hostlists"),
 )
 FORBIDDEN = {"asyncio", "subprocess", "os", "pathlib", "socket", "time", "threading", "random", "structlog", "sqlite3"}
