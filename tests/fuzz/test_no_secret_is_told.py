@@ -98,6 +98,8 @@ async def test_no_secret_is_told_by_a_coordinator(tmp_path: Path, secret: Path) 
     with capture_logs() as logs:
         coordinator = Coordinator(wanted, gateway=gateway)
         running = asyncio.create_task(coordinator.run())
+        async with asyncio.timeout(20):
+            await coordinator.ready.wait()
         told = await answers(wanted.socket, "status", "why", "events", "wave_list", "nonsense")
         assert "unknown command" in told
         coordinator.stop()

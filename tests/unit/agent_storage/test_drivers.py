@@ -349,7 +349,7 @@ async def test_a_lustre_client_that_the_kernel_keeps_is_not_gone(node: Node) -> 
 
 
 async def test_modules_that_cannot_be_unloaded_yet_are_waited_for(node: Node) -> None:
-    mounts = await mounted(node, "lustre")
+    mounts = await mounted(node, "lustre", unmount_deadline_s=2)
     node.knob("lustre_rmmod.fail", "rmmod: ERROR: Module lustre is in use")
 
     with pytest.raises(GivenUp, match="/scratch is unmounted, but the module lustre is loaded"):
