@@ -15,19 +15,18 @@ from typing import Final
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from refloat_cli.demo.cluster import IMAGE, Plan, running
+from refloat_cli.demo.cluster import Plan, running
+from refloat_cli.demo.play import begin
 from refloat_cli.views import WaveView, render
 from refloat_cli.watching import views
-from refloat_contract.messages import WaveReport, WaveSpec
 from refloat_contract.words import Turn
-from refloat_service import control, logs
+from refloat_service import logs
 
 PICTURES: Final = Path(__file__).parent / "pictures"
 _FONT: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """Rich would have fonts loaded from elsewhere."""
 _COLUMNS: Final = 96
 _ROWS: Final = 12
-_WARM_UP_S: Final = 2.0
 _SIMULATED: Final = ("simulate", str(PICTURES / "wave.toml"), "--plot", str(PICTURES / "wave.svg"))
 
 
@@ -38,17 +37,7 @@ async def watch() -> None:
     best: tuple[int, str] = (0, "")
     with tempfile.TemporaryDirectory(prefix="refloat-picture-") as folder:
         async with running(plan, Path(folder)) as cluster:
-            await asyncio.sleep(_WARM_UP_S)
-            spec = WaveSpec(
-                nodes=plan.hostlist,
-                image=IMAGE,
-                max_unavailable=plan.budget,
-                canary=2,
-                max_failures=3,
-                node_deadline_s=plan.lost_after_s,
-            )
-            answer = await control.call(cluster.coordinator_socket, "wave_start", spec=spec.model_dump())
-            wave = WaveReport.model_validate(answer).id
+            wave = await begin(cluster)
             async with contextlib.aclosing(views(cluster.coordinator_socket, wave)) as shown:
                 async for view in shown:
                     if _worth(view) > best[0]:

@@ -204,16 +204,7 @@ def main(argv: Sequence[str]) -> int:
     options_of = stage.parser(__doc__)
     options_of.add_argument("--out", type=Path, required=True, help="where the packages go")
     options_of.add_argument("--compress", default="xz", choices=("xz", "zstd", "none"))
-    options = options_of.parse_args(argv)
-    options.out = options.out.resolve()
-    try:
-        made = build(options)
-    except Unbuildable as error:
-        sys.stderr.write(f"make_deb.py: {error}\n")
-        return 1
-    for path in made:
-        sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
-    return 0
+    return stage.packed("make_deb.py", build, options_of.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -113,17 +113,8 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="no source RPM, little compression, and what an earlier build has left in WORK",
     )
-    options = options_of.parse_args(argv)
-    options.out = options.out.resolve()
     os.environ.setdefault("SOURCE_DATE_EPOCH", str(int((TOP / "pyproject.toml").stat().st_mtime)))
-    try:
-        made = build(options)
-    except Unbuildable as error:
-        sys.stderr.write(f"make_rpm.py: {error}\n")
-        return 1
-    for path in made:
-        sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
-    return 0
+    return stage.packed("make_rpm.py", build, options_of.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -209,6 +209,19 @@ def parser(text: str | None) -> argparse.ArgumentParser:
 def shop_of(options: argparse.Namespace) -> Workshop:
     """The workshop that the options ask for; links are followed, so that the packages name one release of Python."""
     return Workshop(options.python.resolve(), options.work.resolve(), options.vendor and options.vendor.resolve())
+
+
+def packed(program: str, build: Callable[[argparse.Namespace], Sequence[Path]], options: argparse.Namespace) -> int:
+    """Build packages, and say which; 0, or 1 with the reason."""
+    options.out = options.out.resolve()
+    try:
+        made = build(options)
+    except Unbuildable as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
+    for path in made:
+        sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
+    return 0
 
 
 def main(argv: Sequence[str]) -> int:

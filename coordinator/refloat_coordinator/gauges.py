@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from refloat_contract.words import Phase, Purpose, Turn, Verdict
+from refloat_coordinator import wave as wave_rules
 from refloat_coordinator.breaker import Breaker
 from refloat_coordinator.fleet import Fleet
 from refloat_coordinator.permit import Permit
@@ -117,6 +118,6 @@ def _budget(rooms: Rooms) -> Iterator[Gauge]:
 
 
 def _wave(wave: Wave) -> Iterator[Gauge]:
-    counts = Counter(member.turn for member in wave.members)
+    counts = wave_rules.counts(wave)
     for turn in Turn:
-        yield Gauge(WAVES, counts[turn], wave.id, str(turn))
+        yield Gauge(WAVES, counts.get(turn, 0), wave.id, str(turn))

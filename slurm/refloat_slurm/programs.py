@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from refloat_service.commands import run
+from refloat_service.completed import OUTPUT_CAP_BYTES
 from refloat_slurm.answers import ALL_JOBS_FORMAT, ON_NODES, SQUEUE_FORMAT, read_all_jobs, read_partitions, read_squeue
 from refloat_slurm.complaints import sort_complaint
 from refloat_slurm.gateway import Job, JobEnd
@@ -20,15 +21,15 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return kept | {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 
 
-async def ask(argv: Sequence[str], deadline_s: float) -> str:
-    """Run one of Slurm's programs and return what it printed.
+async def ask(argv: Sequence[str], deadline_s: float, cap_bytes: int = OUTPUT_CAP_BYTES) -> str:
+    """Run one of Slurm's programs and return what it printed, which may be no more than ``cap_bytes``.
 
     Raises:
         Transient: no answer in time, or a complaint that is not known.
         Refused: Slurm said no, or the program does not exist.
         UnknownNode: there is no such node.
     """
-    done = await run(argv, deadline_s=deadline_s, env=environment(os.environ))
+    done = await run(argv, deadline_s=deadline_s, env=environment(os.environ), cap_bytes=cap_bytes)
     if done.returncode != 0:
         raise sort_complaint(f"{done.stdout}\n{done.stderr}")
     return done.stdout

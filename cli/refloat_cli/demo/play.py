@@ -67,19 +67,24 @@ async def play(plan: Plan, *, as_json: bool, keep: Path | None) -> int:
 async def _run(plan: Plan, folder: Path, *, as_json: bool) -> Outcome:
     began = time.monotonic()
     async with running(plan, folder) as cluster:
-        await asyncio.sleep(_WARM_UP_S)
-        spec = WaveSpec(
-            nodes=plan.hostlist,
-            image=IMAGE,
-            max_unavailable=plan.budget,
-            canary=2,
-            max_failures=3,
-            node_deadline_s=plan.lost_after_s,
-        )
-        answer = await control.call(cluster.coordinator_socket, "wave_start", spec=spec.model_dump())
-        wave = WaveReport.model_validate(answer).id
-        view = await _watch(cluster, wave, as_json=as_json)
+        view = await _watch(cluster, await begin(cluster), as_json=as_json)
         return outcome_of(cluster, view, time.monotonic() - began)
+
+
+async def begin(cluster: DemoCluster) -> str:
+    """Let jobs come up, and start the wave over all nodes; answers with its id."""
+    await asyncio.sleep(_WARM_UP_S)
+    plan = cluster.plan
+    spec = WaveSpec(
+        nodes=plan.hostlist,
+        image=IMAGE,
+        max_unavailable=plan.budget,
+        canary=2,
+        max_failures=3,
+        node_deadline_s=plan.lost_after_s,
+    )
+    answer = await control.call(cluster.coordinator_socket, "wave_start", spec=spec.model_dump())
+    return WaveReport.model_validate(answer).id
 
 
 async def _watch(cluster: DemoCluster, wave: str, *, as_json: bool) -> WaveView:

@@ -102,11 +102,12 @@ def _pairs(texts: list[str]) -> dict[str, Any]:
 
 
 def _cluster(plan: "Plan", *, live: bool) -> "tuple[Inventory, Mix]":
+    from refloat_cli.asking import run
     from refloat_cli.simulate import dumps, inventory
     from refloat_contract.errors import Misconfigured
 
     if live:
-        nodes, jobs, history = dumps.live()
+        nodes, jobs, history = run(dumps.live())
         found = inventory.read_jobs(jobs, "squeue", inventory.read_nodes(nodes, "scontrol"))
         drawn = inventory.read_history(history, "sacct")
     elif plan.nodes_file is not None:

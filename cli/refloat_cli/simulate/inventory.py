@@ -3,7 +3,7 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +12,8 @@ from refloat_contract.errors import Misconfigured, Transient
 from refloat_coordinator import hostlists
 from refloat_slurm import answers, states
 
-NODES_COMMAND: Final = "SLURM_TIME_FORMAT=%s scontrol -o show nodes"
+TIMES: Final = "SLURM_TIME_FORMAT=%s "
+NODES_COMMAND: Final = f"{TIMES}scontrol -o show nodes"
 JOBS_COMMAND: Final = "squeue -h -t R,CG,PD -o '%i|%T|%D|%L|%l|%N'"
 HISTORY_COMMAND: Final = "sacct -a -X -n -P -S now-7days -s CD,TO,F -o NNodes,ElapsedRaw,TimelimitRaw"
 
@@ -199,21 +200,3 @@ def _count(text: str, where: str) -> int:
     if not text.isdigit():
         raise Misconfigured(f"{where}: {text!r} is no number of nodes; make the dump with: {JOBS_COMMAND}")
     return max(1, int(text))
-
-
-__all__: Sequence[str] = (
-    "HISTORY_COMMAND",
-    "JOBS_COMMAND",
-    "NODES_COMMAND",
-    "Draw",
-    "Inventory",
-    "Mix",
-    "Running",
-    "Waiting",
-    "load_of",
-    "of_hostlist",
-    "read_history",
-    "read_jobs",
-    "read_nodes",
-    "seconds",
-)

@@ -16,9 +16,17 @@ from refloat_coordinator.rules import Rules
 from refloat_service.settings import Settings
 
 
+def count_of(share: int | str, total: int) -> int:
+    """How many of ``total`` that is; unlike a limit a share may be none at all.
+
+    Raises:
+        ValueError: it is neither a number nor a percentage.
+    """
+    return 0 if str(share).strip() == "0%" else min(total, parse_amount(share).of(total))
+
+
 def _share(given: int | str) -> int | str:
-    if str(given).strip() not in {"0", "0%"}:
-        parse_amount(given)
+    count_of(given, 1)
     return given
 
 

@@ -18,7 +18,7 @@ from refloat_cli.simulate.course import Course
 from refloat_cli.simulate.inventory import Inventory, Mix
 from refloat_cli.simulate.memory import MemoryLedger
 from refloat_cli.simulate.node import Content, Fate, SimulatedNode, Site
-from refloat_cli.simulate.plan import Plan, Share
+from refloat_cli.simulate.plan import Plan, Share, count_of
 from refloat_cli.spec import taken
 from refloat_contract import topics
 from refloat_contract.errors import Misconfigured
@@ -27,7 +27,6 @@ from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import Turn, WaveState
 from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.budget import parse_amount
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.desk import Desk
 from refloat_coordinator.feed import view_of
@@ -187,8 +186,7 @@ class World:
         self._follow(self.wave.id)
         wave = self.wave
         if self.turns % 50 == 0:
-            done = sum(1 for member in wave.members if member.turn in _ENDED)
-            progress(done / len(wave.members))
+            progress(len(wave.with_turn(*_ENDED)) / len(wave.members))
         return wave.is_ended or (wave.state is WaveState.PAUSED and wave.pause not in _PASSING)
 
     def _follow(self, wave_id: str) -> None:
@@ -355,9 +353,7 @@ def _start(plan: Plan) -> float:
 
 
 def _drawn(chance: random.Random, names: list[str], share: Share) -> frozenset[str]:
-    if str(share).strip() in {"0", "0%"}:
-        return frozenset()
-    return frozenset(chance.sample(names, min(len(names), parse_amount(share).of(len(names)))))
+    return frozenset(chance.sample(names, count_of(share, len(names))))
 
 
 def _serves(view: NodeView | None) -> bool:

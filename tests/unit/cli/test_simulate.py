@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from refloat_cli.main import app
-from refloat_cli.simulate import inventory
+from refloat_cli.simulate import dumps, inventory
 from refloat_cli.simulate.inventory import Mix
 from refloat_cli.simulate.outcome import Outcome, outcome_of
-from refloat_cli.simulate.plan import Plan, merged
+from refloat_cli.simulate.plan import Plan, count_of, merged
 from refloat_cli.simulate.plot import write
 from refloat_cli.simulate.world import World
-from refloat_contract.errors import Misconfigured
+from refloat_contract.errors import Misconfigured, Transient
 
 WAVE = {"image": "compute-2", "max_unavailable": 4, "canary": 2, "max_failures": 3}
 QUICK: dict[str, Any] = {
@@ -204,3 +204,37 @@ def test_a_simulation_without_a_cluster_says_how_to_name_one() -> None:
     result = CliRunner().invoke(app, ["simulate"])
     assert isinstance(result.exception, Misconfigured)
     assert "--nodes" in str(result.exception)
+
+
+PROGRAM = """#!/bin/sh
+case "$SLURM_TIME_FORMAT${SQUEUE_FORMAT:-}" in %s) /bin/cat "$0.says";; *) echo "odd environment" >&2; exit 1;; esac
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, says in (("scontrol", NODES), ("squeue", JOBS), ("sacct", HISTORY)):
+        (tmp_path / name).write_text(PROGRAM)
+        (tmp_path / name).chmod(0o755)
+        (tmp_path / f"{name}.says").write_text(says)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    # A user's own default must not change what is read.
+    monkeypatch.setenv("SQUEUE_FORMAT", "%i")
+    return tmp_path
+
+
+def test_this_cluster_is_read_by_slurms_own_programs(slurm: Path) -> None:
+    assert asyncio.run(dumps.live()) == (NODES, JOBS, HISTORY)
+    (slurm / "sacct").write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
+    assert asyncio.run(dumps.live()) == (NODES, JOBS, "")
+
+
+def test_a_machine_without_slurm_says_how_to_simulate_another_cluster(slurm: Path) -> None:
+    (slurm / "scontrol").unlink()
+    with pytest.raises(Transient, match=r"scontrol.*--nodes-file"):
+        asyncio.run(dumps.live())
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 0), ("0%", 0), (3, 3), ("3", 3), ("2%", 1), ("50%", 10), (99, 20)])
+def test_a_share_of_the_nodes_may_be_none(share: int | str, count: int) -> None:
+    assert count_of(share, 20) == count
