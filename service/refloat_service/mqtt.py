@@ -9,11 +9,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS, MQTT_LOG_ERR
+from paho.mqtt.client import (
+    MQTT_CLEAN_START_FIRST_ONLY,
+    MQTT_ERR_NO_CONN,
+    MQTT_ERR_SUCCESS,
+    MQTT_LOG_ERR,
+    MQTTMessage,
+)
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -181,9 +187,8 @@ class Link:
         return mqtt_login.refusal(said, self._settings)
 
     async def _serve(self, client: "_Client") -> None:
-        # Messages are handled from the start: a broker may want those of an old session acknowledged before it hears
-        # anything else. Not a TaskGroup: before Python 3.13 it forgets a cancellation that meets an error.
-        work = (asyncio.ensure_future(self._hand_over_all(client)), asyncio.ensure_future(self._greet(client)))
+        # Not a TaskGroup: before Python 3.13 it forgets a cancellation that meets an error.
+        work = (asyncio.ensure_future(client.ended()), asyncio.ensure_future(self._greet(client)))
         watching = asyncio.ensure_future(self._watch_certificate())
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
@@ -211,14 +216,15 @@ class Link:
         if self._on_connect is not None:
             await self._on_connect()
 
-    async def _hand_over_all(self, client: "_Client") -> None:
-        async for message in client.messages:
-            payload = message.payload if isinstance(message.payload, bytes) else b""
-            if self._on_delivery is not None:
-                self._on_delivery(str(message.topic), payload, partial(client.acknowledge, message))
-                continue
-            self._hand_over(str(message.topic), payload, retain=message.retain)
-            client.acknowledge(message)
+    def _receive(self, client: "_Client", message: MQTTMessage) -> None:
+        # From the start: a broker may want those of an old session acknowledged before it hears anything else.
+        topic, payload = _topic(message), bytes(message.payload)
+        done = partial(client.acknowledge, message.mid, message.qos)
+        if self._on_delivery is not None:
+            self._on_delivery(topic, payload, done)
+            return
+        self._hand_over(topic, payload, retain=message.retain)
+        done()
 
     def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if self._on_message is None:
@@ -304,6 +310,7 @@ class Link:
             properties.SessionExpiryInterval = _SESSION_EXPIRY_S
         will = self._will
         return _Client(
+            self._receive,
             settings.host,
             settings.port,
             identifier=self._client_id,
@@ -327,14 +334,17 @@ class _HungUpError(aiomqtt.MqttError):
 class _Client(aiomqtt.Client):
     """aiomqtt's client, and what it has no words for.
 
-    It acknowledges messages when they arrive, not when they were handled; it lets a publication wait out its whole
-    deadline when the connection is lost; it drops the reason with which an MQTT 5 broker refuses one; and it waits in
-    vain for the answer of a broker that has hung up. TLS 1.3 lets a broker look at our certificate when we think that
-    all is done: what it thinks of it is only in the error of the next read, which paho puts into its log.
+    It acknowledges messages when they arrive, not when they were handled, and makes a task for each, which costs more
+    than to handle it; it lets a publication wait out its whole deadline when the connection is lost; it drops the
+    reason with which an MQTT 5 broker refuses one; and it waits in vain for the answer of a broker that has hung up.
+    TLS 1.3 lets a broker look at our certificate when we think that all is done: what it thinks of it is only in the
+    error of the next read, which paho puts into its log.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, receive: "Callable[[_Client, MQTTMessage], None]", *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._receive = receive
+        self._fault: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._socket_said = ""
         self._abandoned = False
         self._client.on_log = self._listen
@@ -357,9 +367,21 @@ class _Client(aiomqtt.Client):
         if code.is_failure:
             raise Refused(f"the broker refused {publication.topic}: {code}: allow it in the broker's ACL")
 
-    def acknowledge(self, message: aiomqtt.Message) -> None:
+    def acknowledge(self, mid: int, qos: int) -> None:
         """Tell the broker that a message was handled."""
-        self._client.ack(message.mid, message.qos)
+        self._client.ack(mid, qos)
+
+    async def ended(self) -> NoReturn:
+        """Wait until no message can come any more.
+
+        Raises:
+            MqttError: the connection was lost.
+            Exception: what ``receive`` raised; no later message was handed to it.
+        """
+        await asyncio.wait((self._disconnected, self._fault), return_when=asyncio.FIRST_COMPLETED)
+        if self._fault.done():
+            raise self._fault.result()
+        raise aiomqtt.MqttError("disconnected") from self._disconnected.exception()
 
     def give_up(self) -> None:
         """End the waiting for acknowledgements that cannot come any more."""
@@ -371,6 +393,14 @@ class _Client(aiomqtt.Client):
         """Close what a connect that failed or was cancelled half-way may have left open."""
         self._abandoned = True
         self._client.disconnect()
+
+    def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's call
+        if self._fault.done():
+            return  # what is not acknowledged comes again
+        try:
+            self._receive(self, message)
+        except Exception as error:  # noqa: BLE001 - raised by ended(), not in the middle of paho
+            self._fault.set_result(error)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any) -> None:
         waiter = self._waiting.get(mid)
@@ -404,6 +434,13 @@ class _Client(aiomqtt.Client):
         self.give_up()
         if not self._connected.done() and not self._abandoned:
             self._connected.set_exception(_HungUpError(self._socket_said))
+
+
+def _topic(message: MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return ""  # nobody's: whoever parses it refuses it
 
 
 def _said(error: BaseException) -> str:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
-import aiomqtt
 import pytest
 import structlog
 from brokers import running_broker
+from paho.mqtt.client import MQTTMessage
 from unit.coordinator.world import FakeClock, event, eventually, request, status
 
 from refloat_contract.errors import BadMessage
@@ -85,19 +84,20 @@ def test_the_coordinator_also_hears_other_versions_so_that_it_can_name_them() ->
 
 
 class FakeClient:
-    """A broker's client with three messages, which notes what is acknowledged."""
+    """A broker's client, which notes what is acknowledged."""
 
     def __init__(self) -> None:
         self.acknowledged: list[int] = []
 
-    @property
-    async def messages(self) -> AsyncIterator[aiomqtt.Message]:
-        for mid in (1, 2, 3):
-            told = encode(event(f"e{mid}")) if mid != 2 else b"garbage"
-            yield aiomqtt.Message(TOPICS.node("n1", Kind.EVENT), told, 1, retain=False, mid=mid, properties=None)
+    def acknowledge(self, mid: int, qos: int) -> None:
+        assert qos == 1
+        self.acknowledged.append(mid)
 
-    def acknowledge(self, message: aiomqtt.Message) -> None:
-        self.acknowledged.append(message.mid)
+
+def message(mid: int, payload: bytes) -> MQTTMessage:
+    message = MQTTMessage(mid, TOPICS.node("n1", Kind.EVENT).encode())
+    message.payload, message.qos = payload, 1
+    return message
 
 
 def link(port: int, inbox: Inbox) -> Link:
@@ -111,9 +111,11 @@ def link(port: int, inbox: Inbox) -> Link:
     )
 
 
-async def test_a_message_is_acknowledged_when_it_was_dealt_with_and_not_before(clock: FakeClock) -> None:
+def test_a_message_is_acknowledged_when_it_was_dealt_with_and_not_before(clock: FakeClock) -> None:
     inbox, client = Inbox(clock, lambda: None), FakeClient()
-    await link(1, inbox)._hand_over_all(cast("Any", client))
+    ear = link(1, inbox)
+    for mid in (1, 2, 3):
+        ear._receive(cast("Any", client), message(mid, encode(event(f"e{mid}")) if mid != 2 else b"garbage"))
     before = list(client.acknowledged)
     for arrival in inbox.take(9):
         arrival.acknowledge()

@@ -249,6 +249,41 @@ async def test_a_message_is_acknowledged_only_after_it_was_handled() -> None:
     assert inbox.messages == [("a", b"x", False)]
 
 
+async def test_an_error_that_nobody_foresaw_is_not_swallowed_and_nothing_is_acknowledged_after_it() -> None:
+    heard = asyncio.Queue[bytes]()
+
+    async def deliver(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x32\x06\x00\x01a\x00\x07x" + b"\x32\x06\x00\x01a\x00\x08y")
+        heard.put_nowait(await reader.read(1024))
+
+    server = await raw_broker(deliver)
+    inbox = Inbox()
+    inbox.failures = [ZeroDivisionError("a fault of ours")]
+
+    async with server:
+        with pytest.raises(ZeroDivisionError):
+            await a_link(server.sockets[0].getsockname()[1], inbox).run()
+
+    assert inbox.messages == []
+    assert (await heard.get())[:1] != b"\x40"  # no PUBACK; a DISCONNECT or nothing
+
+
+async def test_a_topic_that_is_no_text_is_done_with() -> None:
+    heard = asyncio.Queue[bytes]()
+
+    async def deliver(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x32\x06\x00\x01\xff\x00\x07x")
+        heard.put_nowait(await reader.read(1024))
+        await reader.read(1024)
+
+    server = await raw_broker(deliver)
+    inbox = Inbox()
+    async with server, running(a_link(server.sockets[0].getsockname()[1], inbox)):
+        assert await heard.get() == b"\x40\x02\x00\x07"
+
+    assert inbox.messages == [("", b"x", False)]
+
+
 async def test_what_an_mqtt_5_broker_refuses_is_refused() -> None:
     connects: list[bytes] = []
 
