@@ -4,7 +4,11 @@
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
+
+from run import Lane, Step
 
 TOP = Path(__file__).parents[2]
 
@@ -27,6 +31,44 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
 
 def test_the_broker_is_tried_where_there_is_one() -> None:
     assert "-m broker" in _list() or "broker: left out: there is no mosquitto here" in _list()
+
+
+def test_a_failed_step_does_not_keep_the_next_from_running() -> None:
+    said = Step("said", (sys.executable, "-c", "print('heard')"))
+    lane = Lane([Step("failed", (sys.executable, "-c", "raise SystemExit(3)")), Step("none", (), "no lab"), said])
+    with tempfile.TemporaryFile("w+") as out:
+        lane.run(out)
+        out.seek(0)
+        assert out.read().splitlines() == ["==> failed", "==> none: left out: no lab", "==> said", "heard"]
+
+    assert [(name, how.split(" after")[0].split(" in")[0]) for name, how in lane.outcomes] == [
+        ("failed", "FAILED (status 3)"),
+        ("none", "left out: no lab"),
+        ("said", "passed"),
+    ]
+
+
+def test_a_lane_that_is_stopped_lets_its_step_clean_up_and_starts_no_other(tmp_path: Path) -> None:
+    waits = f"""
+import pathlib, time
+try:
+    pathlib.Path({str(tmp_path / "began")!r}).touch()
+    time.sleep(25)
+finally:
+    pathlib.Path({str(tmp_path / "cleaned")!r}).touch()
+"""
+    after = Step("after", (sys.executable, "-c", f"open({str(tmp_path / 'after')!r}, 'w')"))
+    lane = Lane([Step("waits", (sys.executable, "-c", waits)), after])
+    with tempfile.TemporaryFile("w+") as out:
+        running = threading.Thread(target=lane.run, args=(out,))
+        running.start()
+        while not (tmp_path / "began").exists():
+            pass
+        lane.stop()
+        running.join()
+
+    assert (tmp_path / "cleaned").exists()
+    assert not (tmp_path / "after").exists()
 
 
 def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
