@@ -228,6 +228,8 @@ class Bus:
             granted=asked.permit if asked.granted else "",
             denied=asked.permit if asked.denied_why else "",
             denied_why=asked.denied_why,
+            rests=bool(present and asked.denied_why) and now_s < asked.again_s,
+            again_s=asked.again_s,
         )
 
     async def ask(self, permit: str, purpose: Purpose, recipe: str, wave: str, cause: str = "") -> None:

@@ -24,7 +24,7 @@ from refloat_agent.boot_gate import ends_by_registering, noted
 from refloat_agent.evidence import has_rebooted, not_mounted, not_passed, not_resumable
 from refloat_agent.machine import permit
 from refloat_agent.moves import Decision, hold
-from refloat_agent.observation import GateFacts, HealthFacts, Observation, SlurmFacts, Wants
+from refloat_agent.observation import NO_PERMIT, GateFacts, HealthFacts, Observation, PermitFacts, SlurmFacts, Wants
 from refloat_agent.recipes import RETURN, Recipe
 from refloat_agent.state import Cycle, Policy, State
 from refloat_contract import reasons
@@ -38,14 +38,20 @@ GATE_RETRY_S: Final = 10.0
 
 
 def wants(
-    state: State, hint: SlurmFacts | None, health: HealthFacts, policy: Policy, gate: GateFacts = NO_GATE
+    state: State,
+    hint: SlurmFacts | None,
+    health: HealthFacts,
+    policy: Policy,
+    gate: GateFacts = NO_GATE,
+    permit: PermitFacts = NO_PERMIT,
 ) -> Wants:
     """What to look at closely for the next decision about a node without a cycle."""
     stale = hint is None or not (hint.from_feed or hint.rests or hint.age_s < policy.poll_s)
     lifts = hint is not None and _may_lift(hint.view, health, policy)
     boot = state.boot_failed or gate.overdue
+    asks = hint is not None and _asks_for_more(state, hint.view, health, policy) and not _rests(state, permit)
     return Wants(
-        slurm=stale or gate.overdue or (hint is not None and _asks_for_more(state, hint.view, health, policy)),
+        slurm=stale or gate.overdue or asks,
         storage=state.restore or lifts or boot,
         services=state.restore or lifts,
         registered=lifts,
@@ -90,7 +96,7 @@ def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
     view = seen.slurm.view
     if "DRAIN" not in view.flags:
         state = replace(state, prior="")
-        decision = _serving(state, seen, policy, view) if seen.slurm.fresh else Decision(state)
+        decision = _serving(state, seen, policy, view) if seen.slurm.fresh else _resting(state, seen, policy)
     else:
         decision = _drained(state, seen, policy, view)
     if decision.state.cycle is not None:
@@ -337,9 +343,22 @@ def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decisi
     state = replace(state, health_permit=name)
     granted, actions, why = permit(seen, policy, AskPermit(name, Purpose.HEALTH, "", "", seen.health.failing[0].check))
     if not granted:
-        return Decision(state, actions, f"unhealthy ({line}); {why}")
+        again_s = seen.permit.again_s if seen.permit.again_s > seen.now_s else seen.now_s + policy.retry_s
+        return Decision(state, actions, f"unhealthy ({line}); {why}", again_s=again_s)
     state = replace(state, health_retry_s=seen.now_s + policy.retry_s)
     return Decision(state, (DrainForHealth(line),), f"draining: {line}")
+
+
+def _rests(state: State, permit: PermitFacts) -> bool:
+    """Whether a health drain was denied, and is not to be asked for again yet."""
+    return permit.rests and bool(state.health_permit) and permit.denied == state.health_permit
+
+
+def _resting(state: State, seen: Observation, policy: Policy) -> Decision:
+    if seen.health.verdict is not Verdict.UNHEALTHY or not _rests(state, seen.permit):
+        return Decision(state)
+    why = f"unhealthy ({_health_line(seen.health, policy)}); permit: {seen.permit.denied_why}"
+    return Decision(state, (), why, again_s=seen.permit.again_s)
 
 
 def _health_line(health: HealthFacts, policy: Policy) -> str:

@@ -118,11 +118,11 @@ class Loop:
     async def _observe(self) -> Observation:
         effects = self.performer.effects
         hint = effects.slurm.latest()
-        health, gate = effects.health.facts(), self.gate()
+        health, gate, permit = effects.health.facts(), self.gate(), effects.reporter.permit()
         if self.state.cycle is not None:
-            wanted = machine.wants(self.state, hint, self.policy)
+            wanted = machine.wants(self.state, hint, self.policy, permit)
         else:
-            wanted = in_service.wants(self.state, hint, health, self.policy, gate)
+            wanted = in_service.wants(self.state, hint, health, self.policy, gate, permit)
         outcomes, busy = self.performer.take(), self.performer.busy
         slurm, error = await self._slurm(effects.slurm, hint, wanted)
         jobs, jobs_error = await self._jobs(effects.slurm, wanted)
@@ -138,7 +138,8 @@ class Loop:
             services=await _told(effects.services.state) if wanted.services else None,
             registered=await _told(effects.slurm.is_registered) if self._asks_registration(wanted, slurm) else None,
             health=effects.health.facts(),
-            permit=effects.reporter.permit(),
+            # What was not read because a denial rests is not missed a moment later.
+            permit=permit if permit.rests else effects.reporter.permit(),
             gate=gate,
             outcomes=outcomes,
             busy=busy,

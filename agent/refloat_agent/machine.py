@@ -46,7 +46,7 @@ from refloat_agent.moves import (
     wait,
     work,
 )
-from refloat_agent.observation import ActionOutcome, Observation, SlurmFacts, Wants
+from refloat_agent.observation import NO_PERMIT, ActionOutcome, Observation, PermitFacts, SlurmFacts, Wants
 from refloat_agent.recipes import RETURN, Argv, OnFailure, Part, Recipe, Step, StepKind, Way
 from refloat_agent.state import Cycle, Policy, State, enter_step
 from refloat_contract import reasons
@@ -58,16 +58,18 @@ REBOOT_AGAIN_S: Final = 120.0
 """A reboot that was accepted but has not happened is asked for again after this; asking systemd twice is harmless."""
 
 
-def wants(state: State, hint: SlurmFacts | None, policy: Policy) -> Wants:
+def wants(state: State, hint: SlurmFacts | None, policy: Policy, permit: PermitFacts = NO_PERMIT) -> Wants:
     """What to look at closely for the next decision of a running cycle, given what Slurm was last seen to show."""
     cycle = cycle_of(state)
-    wanted = _wants(cycle, hint, policy)
+    wanted = _wants(cycle, hint, policy, permit)
     return replace(wanted, slurm=True, jobs=True, steps=True) if may_harm(cycle, policy) else wanted
 
 
-def _wants(cycle: Cycle, hint: SlurmFacts | None, policy: Policy) -> Wants:
+def _wants(cycle: Cycle, hint: SlurmFacts | None, policy: Policy, permit: PermitFacts) -> Wants:
     doubtful = _doubtful(cycle, hint, policy)
     match cycle.phase:
+        case Phase.DRAINING if _rests(cycle, permit):
+            return Wants(slurm=doubtful)
         case Phase.DRAINING:
             drained = hint is not None and states.is_drained(hint.view.flags)
             return Wants(slurm=drained or doubtful, jobs=drained, steps=True)
@@ -167,7 +169,17 @@ def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
     return ran and not outcome.error and cycle.phase not in _PHASES and cycle.recipe != RETURN.name
 
 
+def _rests(cycle: Cycle, permit: PermitFacts) -> bool:
+    """Whether this cycle was denied, and is not to ask again yet: the node need not be proven empty until then."""
+    return permit.rests and permit.denied == cycle.id and permit.granted != cycle.id
+
+
 def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
+    if _rests(cycle, seen.permit):
+        denied = f"permit: {seen.permit.denied_why}"
+        if overdue(cycle, seen, policy):
+            return hold(state, seen, policy, f"drained, but without leave to go on: {denied}")
+        return Decision(_note_denial(state, seen, policy, denied), (), denied, again_s=seen.permit.again_s)
     if (why := unsafe(seen)) is not None:
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"not drained: {why}")
@@ -449,8 +461,9 @@ def _resuming(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if (why := unproven(seen)) is not None:
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, why)
-        start = (StartServices(),) if seen.services and not all(s.active for s in seen.services) else ()
-        return Decision(state, start, why)
+        if seen.services and not all(service.active for service in seen.services):
+            return work(state, seen, policy, StartServices(), why)
+        return Decision(state, (), why)
     action = WriteReason(cycle.prior) if cycle.prior else Resume()
     return work(state, seen, policy, action, "resuming")
 

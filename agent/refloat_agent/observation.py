@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from refloat_agent.actions import Action
 from refloat_contract.messages import Failure
@@ -80,12 +81,21 @@ class HealthFacts:
 
 @dataclass(frozen=True, slots=True)
 class PermitFacts:
-    """What the coordinator said. ``coordinator``: True present, False absent, None not known yet."""
+    """What the coordinator said. ``coordinator``: True present, False absent, None not known yet.
+
+    ``rests``: what was denied is not to be asked again before ``again_s`` (CLOCK_BOOTTIME). A node that would only ask
+    need not read Slurm until then; as many may be denied at once as a check fails on.
+    """
 
     coordinator: bool | None = False
     granted: str = ""
     denied: str = ""
     denied_why: str = ""
+    rests: bool = False
+    again_s: float = 0.0
+
+
+NO_PERMIT: Final = PermitFacts()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perform actions beside the loop: one at a time per lane, each outcome kept for the next observation.
 
-The machine emits an action at every look until its goal is met, so an action whose lane is busy is simply dropped.
+The machine emits an action at every look until its goal is met, so an action whose lane is busy is simply dropped. One
+that ends at once without its goal being met would keep the loop, and with it slurmctld, turning: so the end of an
+action wakes the loop only if the same one has not ended a moment ago; else the loop's own pace looks at it.
 Mounting and unmounting share a lane, and so do all writes to Slurm: they never overtake each other.
 """
 
@@ -42,6 +44,7 @@ LANES: Final[dict[type[Action], str]] = {
 
 FRESH_S: Final = 5.0
 """An action that waits long goes on only if a look within this time decided on it anew."""
+_REPEATED_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Performer:
     _tasks: dict[str, asyncio.Task[ActionOutcome]] = field(default_factory=dict)
     _outcomes: list[ActionOutcome] = field(default_factory=list)
     _wanted: dict[str, float] = field(default_factory=dict)
+    _ends: dict[str, tuple[Action, float]] = field(default_factory=dict)
 
     def perform(self, wanted: Iterable[Action]) -> None:
         """Start every action whose lane is free."""
@@ -125,7 +129,11 @@ class Performer:
         if not task.cancelled() and task.exception() is not None:
             return  # a fault of ours: the task group ends the daemon
         self._outcomes.append(ActionOutcome(action, "stopped") if task.cancelled() else task.result())
-        self.wake()
+        lane, now_s = LANES[type(action)], asyncio.get_running_loop().time()
+        before, before_s = self._ends.get(lane, (None, 0.0))
+        self._ends[lane] = (action, now_s)
+        if before != action or now_s - before_s >= _REPEATED_S:
+            self.wake()
 
     def _dispatch(self, action: Action) -> Coroutine[Any, Any, None]:  # noqa: C901 - one case per action
         effects = self.effects

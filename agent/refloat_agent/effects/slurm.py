@@ -150,8 +150,10 @@ class AgentSlurm:
         """Whether the slurmd that runs here is the one that slurmctld has registered.
 
         BootTime is computed by slurmctld and jitters, and its clock is not ours; SlurmdStartTime comes from this node.
+        The feed tells both; to ask for them may cost slurmctld its whole node table.
         """
-        view = await self.gateway.node_in_full(self.node)
+        fed = self._fed if self.feed_age_s() is not None else None
+        view = _from_feed(fed) if fed is not None else await self.gateway.node_in_full(self.node)
         known = view.registration or Registration(0, 0)
         if "NOT_RESPONDING" in view.flags or not known.slurmd_start_time:
             return False

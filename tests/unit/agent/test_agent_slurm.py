@@ -150,6 +150,25 @@ async def test_only_the_slurmd_that_runs_now_counts_as_registered(
     assert await scene.slurm.is_registered() == registered
 
 
+@pytest.mark.parametrize(("offset_s", "flags"), [(0, "DOWN+DRAIN"), (-60, "DOWN+DRAIN"), (0, "DOWN+NOT_RESPONDING")])
+async def test_while_the_feed_tells_slurmctld_is_not_asked_for_its_whole_table(offset_s: int, flags: str) -> None:
+    scene = Scene()
+    started = int(scene.world.wall_s - scene.world.now_s)
+    view = SlurmView(
+        node="n1", epoch=1, seq=1, flags=flags.split("+"), boot_time=started, slurmd_start_time=started + offset_s
+    )
+    scene.slurm.offer(view)
+    scene.beat(1)
+    asked = scene.gateway.asked
+
+    assert await scene.slurm.is_registered() == (offset_s == 0 and "NOT_RESPONDING" not in flags)
+    assert scene.gateway.asked == asked
+
+    scene.world.now_s += 60.0  # the feed is silent
+    await scene.slurm.is_registered()
+    assert scene.gateway.asked > asked
+
+
 async def test_a_node_that_slurmctld_has_not_heard_of_is_not_registered() -> None:
     assert not await Scene().slurm.is_registered()
 

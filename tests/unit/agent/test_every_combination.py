@@ -126,6 +126,7 @@ OURS = (
 )
 WRITES = (actions.TakeDown, actions.WriteReason, actions.DrainForHealth, actions.Resume)
 PERMITS = (PermitFacts(coordinator=True, granted="c1"), PermitFacts(coordinator=True, denied="c1"))
+RESTING = PermitFacts(coordinator=True, denied="c1", denied_why="no room", rests=True, again_s=1500.0)
 HARMLESS = (actions.AskPermit, actions.ReleasePermit, actions.RunChecks)
 
 
@@ -176,7 +177,9 @@ def _other_facts(dice: random.Random) -> dict[str, object]:
                 HealthFacts(Verdict.UNHEALTHY, failure, oldest_s=999.0, raw_failing=failure),
             )
         ),
-        "permit": dice.choice((PermitFacts(), PermitFacts(coordinator=None), PermitFacts(coordinator=True), *PERMITS)),
+        "permit": dice.choice(
+            (PermitFacts(), PermitFacts(coordinator=None), PermitFacts(coordinator=True), RESTING, *PERMITS)
+        ),
         "outcomes": dice.choice(
             (
                 (),

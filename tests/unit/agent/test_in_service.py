@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 
 from refloat_agent import in_service, machine
-from refloat_agent.actions import DrainForHealth, Mount, ReleasePermit, Resume, RunChecks, StartServices, WriteReason
+from refloat_agent.actions import (
+    AskPermit,
+    DrainForHealth,
+    Mount,
+    ReleasePermit,
+    Resume,
+    RunChecks,
+    StartServices,
+    WriteReason,
+)
 from refloat_agent.moves import Decision
 from refloat_agent.observation import (
     ActionOutcome,
     GateFacts,
     HealthFacts,
     Observation,
+    PermitFacts,
     ServiceFacts,
     SlurmFacts,
     StorageFacts,
@@ -104,6 +114,29 @@ def test_a_failed_check_drains_a_node_that_no_job_has_to_leave() -> None:
 @pytest.mark.parametrize("flags", ["DOWN", "IDLE+FAIL", "IDLE+REBOOT_REQUESTED", "IDLE+POWERING_DOWN"])
 def test_a_node_that_is_out_already_is_not_drained_for_health(flags: str) -> None:
     assert _decide(_seen(flags, health=SICK)).actions == ()
+
+
+def _denied(permit: str, *, rests: bool) -> PermitFacts:
+    return PermitFacts(coordinator=True, denied=permit, denied_why="no room", rests=rests, again_s=1060.0 * rests)
+
+
+def test_a_node_that_was_denied_its_drain_leaves_slurm_alone_until_it_asks_again() -> None:
+    policy = replace(POLICY, has_coordinator=True)
+    asked = _decide(_seen("IDLE", health=SICK, permit=PermitFacts(coordinator=True)), policy=policy)
+    (ask,) = asked.actions
+    assert isinstance(ask, AskPermit)
+    hint = replace(_seen("IDLE").slurm, fresh=False, from_feed=True)  # type: ignore[type-var]
+
+    for rests in (True, False):
+        permit = _denied(ask.permit, rests=rests)
+        wanted = in_service.wants(asked.state, hint, SICK, policy, permit=permit)
+        seen = _seen("IDLE", health=SICK, fresh=wanted.slurm, permit=permit)
+        decision = in_service.decide(asked.state, seen, policy)
+
+        assert wanted.slurm is not rests
+        assert decision.actions == (() if rests else (ask,))
+        assert decision.again_s == (1060.0 if rests else 1000.0 + policy.retry_s)
+        assert decision.why == "unhealthy (refloat: labd: not running); permit: no room"
 
 
 def test_a_health_drain_is_lifted_when_all_is_proven() -> None:
@@ -278,6 +311,41 @@ def test_a_hold_that_was_not_taken_is_not_written_at_every_look() -> None:
     seen = replace(_seen("DOWN+DRAIN", "rebooting refloat=c1"), outcomes=(ActionOutcome(action),))
 
     assert _in_cycle(Phase.HELD, seen, hold="it failed").actions == ()
+
+
+def test_a_drained_node_that_was_denied_leaves_slurm_alone_until_it_asks_again() -> None:
+    policy = replace(POLICY, has_coordinator=True)
+    state = replace(STATE, cycle=Cycle("c1", "reboot", "reboot", Phase.DRAINING, 990.0, 1.0))
+    hint = replace(_seen("IDLE+DRAIN", "reboot").slurm, fresh=False, from_feed=True)  # type: ignore[type-var]
+
+    resting = _denied("c1", rests=True)
+    wanted = machine.wants(state, hint, policy, resting)
+    assert (wanted.slurm, wanted.jobs) == (False, False)
+    seen = _seen("IDLE+DRAIN", "reboot", fresh=False, permit=resting)
+    decision = machine.decide(state, seen, policy)
+    assert (decision.actions, decision.why, decision.again_s) == ((), "permit: no room", 1060.0)
+    assert [event.kind for event in decision.state.outbox] == [EventKind.PERMIT_DENIED]
+
+    for other in (_denied("c1", rests=False), _denied("another", rests=True), replace(resting, granted="c1")):
+        wanted = machine.wants(state, hint, policy, other)
+        assert wanted.slurm
+        assert wanted.jobs
+        # Without the proofs that were asked for nothing is done, whatever the coordinator says.
+        assert machine.decide(state, replace(seen, permit=other), policy).actions == ()
+
+
+def test_services_that_do_not_start_are_not_started_at_every_look() -> None:
+    down = {**UP, "services": (ServiceFacts("slurmd", active=False),)}
+    first = _in_cycle(Phase.RESUMING, _seen("DOWN+DRAIN", "rebooting refloat=c1", health=WELL, **down))
+    assert first.actions == (StartServices(),)
+
+    failed = _seen("DOWN+DRAIN", "rebooting refloat=c1", health=WELL, **down)
+    failed = replace(failed, outcomes=(ActionOutcome(StartServices(), "Job for slurmd.service failed"),))
+    second = machine.decide(first.state, failed, POLICY)
+
+    assert second.actions == ()
+    assert second.state.cycle is not None
+    assert second.state.cycle.retry_s == 1000.0 + POLICY.retry_s
 
 
 def test_a_resume_that_slurm_undid_is_tried_again_once_the_node_has_registered() -> None:

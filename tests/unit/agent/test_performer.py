@@ -9,6 +9,7 @@ from refloat_agent import actions
 from refloat_agent.observation import ActionOutcome
 from refloat_agent.performer import LANES, Effects, Performer
 from refloat_contract.errors import Refused
+from refloat_contract.words import Purpose
 
 
 class SlowMounts(FakeMounts):
@@ -117,3 +118,19 @@ async def test_what_is_under_way_is_wanted_only_as_long_as_every_look_decides_on
         mounts.go.set()
 
     assert (begun, not_proven, again, other) == (True, False, True, False)
+
+
+async def test_what_ends_again_and_again_does_not_keep_the_loop_turning() -> None:
+    world, woken = World(), []
+    async with asyncio.TaskGroup() as tasks:
+        performer = _performer(world, FakeMounts(world), tasks)
+        performer.wake = lambda: woken.append(performer.busy)
+        for _ in range(3):
+            performer.perform([actions.AskPermit("c1", Purpose.CYCLE, "reboot", "")])
+            await _settle()
+            assert len(performer.take()) == 1
+        assert woken == [{"permit"}]
+
+        performer.perform([actions.AskPermit("c2", Purpose.CYCLE, "reboot", "")])
+        await _settle()
+        assert len(woken) == 2
