@@ -10,7 +10,6 @@ from refloat_contract.errors import Misconfigured, Refused, Transient
 from refloat_slurm import programs
 
 _DEADLINE_S: Final = 60.0
-_CAP_BYTES: Final = 256 << 20
 
 
 def read(path: Path) -> str:
@@ -42,6 +41,6 @@ async def live() -> tuple[str, str, str]:
 async def _ask(command: str) -> str:
     argv = shlex.split(command.removeprefix(TIMES))
     try:
-        return await programs.ask(argv, _DEADLINE_S, _CAP_BYTES)
+        return await programs.ask(argv, _DEADLINE_S)
     except Refused as error:
         raise Transient(f"{error} (dumps of another cluster: --nodes-file)") from error

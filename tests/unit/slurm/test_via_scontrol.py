@@ -96,6 +96,13 @@ async def test_the_table_is_read(tool: Tool) -> None:
     assert arguments(scontrol) == ["-a", "-o", "show", "nodes"]
 
 
+async def test_the_jobs_of_a_large_machine_are_not_too_many(tool: Tool) -> None:
+    line = "7|alice|RUNNING|1795217017|n[1-2]\n"
+    squeue = tool("squeue", line * 250_000)
+
+    assert len(await ScontrolGateway(squeue=squeue).all_jobs()) == 250_000
+
+
 async def test_jobs_in_all_states_are_asked_for(tool: Tool) -> None:
     squeue = tool("squeue", "7|alice|SUSPENDED|NONE\n")
 
