@@ -17,7 +17,7 @@ from refloat_contract.errors import Refused
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.daemon import Coordinator
 from refloat_service import control
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration
 
 
 class FarSlurm:
@@ -51,6 +51,10 @@ class FarSlurm:
     async def end_job(self, job: str, how: JobEnd) -> None:
         """None is ended."""
         raise Refused(job)
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """Nobody is anybody here."""
+        return AdminLevel.NONE
 
     async def partitions(self) -> Mapping[str, str]:
         """There are none."""

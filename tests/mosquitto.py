@@ -28,6 +28,7 @@ TOP = Path(__file__).parent.parent
 SHIPPED = TOP / "packaging" / "mosquitto"
 CLUSTER = "lab"
 STAFF = (COORDINATOR, OPERATOR)
+ALICE, BOB = "refloat-operator-alice", "refloat-operator-bob"
 _UP_S = 10.0
 
 
@@ -159,7 +160,7 @@ class Site:
 
     def settings(self, name: str, **changes: Any) -> MqttSettings:
         """How ``name`` reaches the broker, with MQTT 5, which says what it refuses."""
-        is_staff = name in STAFF
+        is_staff = name in {*STAFF, ALICE, BOB}
         issued = (self.staff if is_staff else self.store).issued_folder / name
         keys: dict[str, Any] = {
             "host": "localhost",
@@ -231,7 +232,7 @@ def a_site(
     site = Site(folder, Mosquitto(etc, free_port(), argv), store, staff, free_port())
     site.issue(Role.BROKER, "broker", hosts=("localhost",))
     site.issue(Role.COORDINATOR, COORDINATOR)
-    site.issue(Role.OPERATOR, OPERATOR)
+    site.issue(Role.OPERATOR, OPERATOR, ALICE, BOB)
     site.issue(Role.NODE, "n1", "n2")
     for name in ("ca.pem", "crl.pem", "issued/broker.pem", "issued/broker.key"):
         shutil.copy(store.folder / name, etc)

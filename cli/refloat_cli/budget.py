@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from refloat_cli.options import Json, Socket
+from refloat_cli.options import Broker, Json, Socket
 
 breaker = typer.Typer(no_args_is_help=True, help="Show and close incidents: checks that failed on many nodes at once.")
 
@@ -16,6 +16,7 @@ def budget(
     *,
     every: Annotated[bool, typer.Option("--all", "-a", help="Also limits that nobody uses now.")] = False,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Show how many nodes may be out, and which are: each with why and since when.
@@ -24,7 +25,7 @@ def budget(
     """
     from refloat_cli import asking
 
-    answer = asking.ask(asking.coordinator(socket), "budget")
+    answer = asking.ask(asking.coordinator(socket, broker), "budget")
     if json:
         asking.write_json(answer)
     else:
@@ -35,14 +36,14 @@ def budget(
 
 
 @breaker.command("list", epilog="Example: refloat breaker list --json")
-def list_incidents(*, socket: Socket = None, json: Json = False) -> None:
+def list_incidents(*, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """List incidents, oldest first.
 
     Ends with 1 while one is open.
     """
     from refloat_cli import asking
 
-    found = asking.ask(asking.coordinator(socket), "breaker_list")
+    found = asking.ask(asking.coordinator(socket, broker), "breaker_list")
     if json:
         asking.write_json(found)
     else:
@@ -57,12 +58,13 @@ def close(
     incident: Annotated[str, typer.Argument(help="Its id, or its check; `refloat breaker list` names them.")],
     *,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Close an incident: nodes that fail its check are drained again, as many at once as the budget allows."""
     from refloat_cli import asking
 
-    closed = asking.ask(asking.coordinator(socket), "breaker_close", id=incident)
+    closed = asking.ask(asking.coordinator(socket, broker), "breaker_close", id=incident)
     if json:
         asking.write_json(closed)
     else:

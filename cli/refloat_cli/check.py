@@ -155,5 +155,5 @@ def _tell_agent(command: str, which: str, socket: Path | None, **arguments: Any)
     if not (node and slash and name):
         raise Misconfigured(f"{which!r}: write the node and the check, as in n3/scratch")
     by = whoami.name()
-    answer = asking.ask(socket or asking.AGENT, command, node=node, check=name, by=by, **arguments)
+    answer = asking.ask(asking.agent(socket), command, node=node, check=name, by=by, **arguments)
     typer.echo(answer["told"])

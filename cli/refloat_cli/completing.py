@@ -14,10 +14,9 @@ def waves(incomplete: str) -> list[str]:
 
     from refloat_cli.asking import coordinator
     from refloat_contract.errors import RefloatError
-    from refloat_service import control
 
     try:
-        reports = asyncio.run(control.call(coordinator(None), "wave_list", _DEADLINE_S))
+        reports = asyncio.run(coordinator(None, None).call("wave_list", _DEADLINE_S))
     except RefloatError:
         return []  # whoever types must not be disturbed
     return [report["id"] for report in reversed(reports) if report["id"].startswith(incomplete)]

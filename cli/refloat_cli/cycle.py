@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from refloat_cli.options import Json, Socket
+from refloat_cli.options import Broker, Json, Socket
 
 if TYPE_CHECKING:
     from refloat_cli.orders import Verb
@@ -42,7 +42,7 @@ def plan(
     """
     from refloat_cli import asking
 
-    answer = asking.ask(socket or asking.AGENT, "plan", recipe=recipe)
+    answer = asking.ask(asking.agent(socket), "plan", recipe=recipe)
     if json:
         asking.write_json(answer)
         return
@@ -145,6 +145,7 @@ def retry(
     config: Config = None,
     backend: Backend = "auto",
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Ask for the cycles of held nodes anew: with the recipe, image and wave that the coordinator or agent knows."""
@@ -157,7 +158,7 @@ def retry(
             nodes, lambda view: orders.retry(view, words, lambda _: given), backend=backend, dry_run=dry_run, json=json
         )
         return
-    known = asking.run(ordering.remembered(asking.either(socket), _expanded(nodes), words, by, because))
+    known = asking.run(ordering.remembered(asking.either(socket, broker), _expanded(nodes), words, by, because))
     _perform(nodes, lambda view: orders.retry(view, words, known), backend=backend, dry_run=dry_run, json=json)
 
 
@@ -165,7 +166,7 @@ def _expanded(nodes: str) -> tuple[str, ...]:
     if set(nodes) & set("@*?"):
         from refloat_cli import asking
 
-        return tuple(asking.ask(asking.coordinator(None), "expand", nodes=nodes))
+        return tuple(asking.ask(asking.coordinator(None, None), "expand", nodes=nodes))
     from refloat_coordinator import hostlists
 
     return hostlists.expand(nodes)

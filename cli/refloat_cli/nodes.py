@@ -5,12 +5,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refloat_cli.options import Json, Socket
+from refloat_cli.options import Broker, Json, Socket
+
+if TYPE_CHECKING:
+    from refloat_cli.ways import Way
 
 Nodes = Annotated[str | None, typer.Argument(help="Hostlist: n[1-4], @rack:r1; without it all nodes.")]
 
@@ -27,6 +29,7 @@ def status(
     ] = None,
     long: Annotated[bool, typer.Option("--long", "-l", help="One line for each node, also without NODES.")] = False,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Show what agents and Slurm say of the nodes; on a compute node, of this one.
@@ -37,10 +40,10 @@ def status(
     """
     from refloat_cli import asking
 
-    path = asking.either(socket)
-    if nodes is None and by is None and not long and not json and _show_summary(path):
+    way = asking.either(socket, broker)
+    if nodes is None and by is None and not long and not json and _show_summary(way):
         return
-    answer = asking.ask(path, "status", nodes=nodes)
+    answer = asking.ask(way, "status", nodes=nodes)
     if by is not None:
         _show_drift([answer] if isinstance(answer, dict) else answer, by, json=json)
     is_agent = isinstance(answer, dict)
@@ -54,13 +57,13 @@ def status(
     raise typer.Exit(_status([answer] if is_agent else answer, named=nodes is not None))
 
 
-def _show_summary(path: Path) -> bool:
+def _show_summary(way: "Way") -> bool:
     """Print how many nodes are how, and end; false where it is an agent that answers, which has one node only."""
     from refloat_cli import asking, tables
     from refloat_contract.errors import Refused
 
     try:
-        found = asking.ask(path, "summary")
+        found = asking.ask(way, "summary")
     except Refused:
         return False
     asking.console().print(tables.summary(found))
@@ -92,13 +95,14 @@ def why(
     node: Annotated[str | None, typer.Argument(help="The node; without it the one that this is run on.")] = None,
     *,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Say in one sentence what a node waits for, and what that is drawn from."""
     from refloat_cli import asking
 
-    path = asking.either(socket) if node or socket else asking.AGENT
-    answer = asking.ask(path, "why", node=node)
+    way = asking.either(socket, broker) if node or socket or broker else asking.agent(None)
+    answer = asking.ask(way, "why", node=node)
     if json:
         asking.write_json(answer)
         return
@@ -132,6 +136,7 @@ def events(
     limit: Annotated[int, typer.Option(min=1, help="Only so many, the newest.")] = 1000,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones as they happen.")] = False,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """List what happened, oldest first.
@@ -142,26 +147,26 @@ def events(
     from refloat_cli import asking, tables
     from refloat_cli.durations import past
 
-    path = asking.coordinator(socket)
+    way = asking.coordinator(socket, broker)
     given = {"nodes": nodes, "limit": limit, "kinds": kind, "checks": check, "waves": wave}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value}
     if since is not None:
         asked["since"] = past(since, tables.now())
     if follow:
-        asking.run(_follow(path, asked, json=json))
+        asking.run(_follow(way, asked, json=json))
         return
-    found = asking.ask(path, "events", **asked)
+    found = asking.ask(way, "events", **asked)
     if json:
         asking.write_json(found)
     else:
         asking.console().print(tables.events(found))
 
 
-async def _follow(path: Path, asked: Mapping[str, Any], *, json: bool) -> None:
-    from refloat_cli import following, tables
+async def _follow(way: "Way", asked: Mapping[str, Any], *, json: bool) -> None:
+    from refloat_cli import tables
     from refloat_cli.asking import write_json
 
-    async for event in following.events(path, asked):
+    async for event in way.follow(asked):
         if json:
             write_json(event, indent=None)
         else:

@@ -14,4 +14,11 @@ Socket: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Broker: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ask the coordinator over MQTT, as this file (operator.toml) says; also by REFLOAT_BROKER.",
+        show_default=False,
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -16,9 +16,10 @@ from typing import Any, Final
 from refloat_cli import configuring
 from refloat_cli.config import Kind
 from refloat_cli.orders import Order, Refusal, Verb, Wish
+from refloat_cli.ways import Way
 from refloat_contract.errors import Misconfigured, RefloatError, Refused, Transient, UnknownNode
 from refloat_contract.reasons import Dialect, Word, is_option_value, is_same
-from refloat_service import control, settings
+from refloat_service import settings
 from refloat_slurm.choose import Kind as Backend
 from refloat_slurm.choose import choose
 from refloat_slurm.gateway import NodeView, SlurmGateway
@@ -175,17 +176,17 @@ def _as_shown(order: Order, failed: RefloatError | None, view: NodeView | None) 
 
 
 async def remembered(
-    socket: Path, nodes: Sequence[str], words: Dialect, by: str, because: str
+    way: Way, nodes: Sequence[str], words: Dialect, by: str, because: str
 ) -> Callable[[str], Wish | None]:
-    """What the daemon behind a socket knows of held cycles, by their ids: recipe, image, wave."""
+    """What a daemon knows of held cycles, by their ids: recipe, image, wave."""
     found: dict[str, dict[str, str]] = {}
     try:
-        shown = await control.call(socket, "status", nodes=",".join(nodes))
+        shown = await way.call("status", nodes=",".join(nodes))
         for one in [shown] if isinstance(shown, dict) else shown:
             cycle = (one.get("report") or {}).get("cycle") or {}
             found[cycle.get("id", "")] = cycle
         if not isinstance(shown, dict):
-            for event in await control.call(socket, "events", nodes=",".join(nodes), limit=_LATEST):
+            for event in await way.call("events", nodes=",".join(nodes), limit=_LATEST):
                 # The record knows what a node that has forgotten it can only guess.
                 if event.get("cycle") in found and event.get("recipe") not in {"", _RETURN, None}:
                     found[event["cycle"]] |= {"recipe": event["recipe"], "wave": event.get("wave", "")}

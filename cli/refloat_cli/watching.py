@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -15,8 +14,8 @@ from rich.live import Live
 
 from refloat_cli.asking import console, write_json
 from refloat_cli.views import WaveView, changes, render, summary, view_of
+from refloat_cli.ways import Way
 from refloat_contract.errors import Transient
-from refloat_service import control
 
 LOST_AFTER_S: Final = 30.0
 _AGAIN_S: Final = 0.5
@@ -26,7 +25,7 @@ _ROWS_FOR_THE_REST: Final = 10
 Say = Callable[[WaveView], None]
 
 
-async def watch(socket: Path, wave: str, *, as_json: bool) -> int:
+async def watch(way: Way, wave: str, *, as_json: bool) -> int:
     """Watch until the wave has ended, and say how: exit status 0 is good, 1 is not.
 
     Raises:
@@ -35,13 +34,13 @@ async def watch(socket: Path, wave: str, *, as_json: bool) -> int:
     """
     screen = console()
     if as_json:
-        return await _follow(socket, wave, _write)
+        return await _follow(way, wave, _write)
     if screen.is_terminal:
-        return await _live(socket, wave, screen)
-    return await _lines(socket, wave, screen)
+        return await _live(way, wave, screen)
+    return await _lines(way, wave, screen)
 
 
-async def _live(socket: Path, wave: str, screen: Console) -> int:
+async def _live(way: Way, wave: str, screen: Console) -> int:
     latest: WaveView | None = None
 
     def say(view: WaveView) -> None:
@@ -53,14 +52,14 @@ async def _live(socket: Path, wave: str, screen: Console) -> int:
         return "" if latest is None else render(latest, time.time(), screen.width, rows)
 
     with Live(get_renderable=frame, console=screen, refresh_per_second=_FRAMES_PER_S):
-        status = await _follow(socket, wave, say)
+        status = await _follow(way, wave, say)
     if latest is not None:
         screen.print()
         screen.print(summary(replace(latest, nodes=()), time.time()))  # the last frame names the held ones
     return status
 
 
-async def _lines(socket: Path, wave: str, screen: Console) -> int:
+async def _lines(way: Way, wave: str, screen: Console) -> int:
     latest: WaveView | None = None
 
     def say(view: WaveView) -> None:
@@ -70,7 +69,7 @@ async def _lines(socket: Path, wave: str, screen: Console) -> int:
         sys.stdout.flush()
         latest = view
 
-    status = await _follow(socket, wave, say)
+    status = await _follow(way, wave, say)
     if latest is not None:
         screen.print(summary(latest, time.time()), soft_wrap=True)
     return status
@@ -87,16 +86,16 @@ def _write(view: WaveView) -> None:
         )
 
 
-async def _follow(socket: Path, wave: str, say: Say) -> int:
+async def _follow(way: Way, wave: str, say: Say) -> int:
     latest: WaveView | None = None
-    async with contextlib.aclosing(views(socket, wave)) as shown:
+    async with contextlib.aclosing(views(way, wave)) as shown:
         async for view in shown:
             latest = view
             say(view)
     return 0 if latest is not None and latest.is_good else 1
 
 
-async def views(socket: Path, wave: str, *, lost_after_s: float = LOST_AFTER_S) -> AsyncGenerator[WaveView, None]:
+async def views(way: Way, wave: str, *, lost_after_s: float = LOST_AFTER_S) -> AsyncGenerator[WaveView, None]:
     """The wave at each change until it has ended, through restarts of the coordinator.
 
     Raises:
@@ -108,7 +107,7 @@ async def views(socket: Path, wave: str, *, lost_after_s: float = LOST_AFTER_S) 
         if latest is not None:
             await asyncio.sleep(_AGAIN_S)
         try:
-            async with contextlib.aclosing(control.stream(socket, "wave_watch", id=wave)) as stream:
+            async with contextlib.aclosing(way.watch(wave)) as stream:
                 async for shown in stream:
                     lost_at, latest = None, view_of(shown)
                     yield latest

@@ -4,13 +4,16 @@
 # ruff: noqa: PLC0415 - a command line that imports what it does not run starts slowly
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from refloat_cli import completing
-from refloat_cli.options import Json, Socket
+from refloat_cli.options import Broker, Json, Socket
 from refloat_cli.spec import with_options
+
+if TYPE_CHECKING:
+    from refloat_cli.ways import Way
 
 PLAN_DEADLINE_S: Final = 60.0
 """A plan asks Slurm for all jobs, and the site's blocker."""
@@ -26,18 +29,20 @@ Wave = Annotated[
 
 @app.command(epilog="Example: refloat wave plan 'n[1-24]' --max-unavailable 25% --canary 1 --soak 15m")
 @with_options
-def plan(*, spec: dict[str, Any], socket: Socket = None, json: Json = False) -> None:
+def plan(*, spec: dict[str, Any], socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """Show what a wave would do if it began now: its batches, what stands in its way, how long it takes.
 
     Changes nothing. Ends with 1 when another wave is about some of the nodes.
     """
-    _plan(spec, socket, json=json)
-
-
-def _plan(spec: dict[str, Any], socket: Path | None, *, json: bool) -> None:
     from refloat_cli import asking
 
-    planned = asking.ask(asking.coordinator(socket), "wave_plan", PLAN_DEADLINE_S, spec=spec)
+    _plan(spec, asking.coordinator(socket, broker), json=json)
+
+
+def _plan(spec: dict[str, Any], way: "Way", *, json: bool) -> None:
+    from refloat_cli import asking
+
+    planned = asking.ask(way, "wave_plan", PLAN_DEADLINE_S, spec=spec)
     if json:
         asking.write_json(planned)
     else:
@@ -55,16 +60,18 @@ def start(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and begin nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Begin a wave."""
     from refloat_cli import asking
 
+    way = asking.coordinator(socket, broker)
     if dry_run:
-        _plan(spec, socket, json=json)
-    report = asking.ask(asking.coordinator(socket), "wave_start", PLAN_DEADLINE_S, spec=spec)
+        _plan(spec, way, json=json)
+    report = asking.ask(way, "wave_start", PLAN_DEADLINE_S, spec=spec)
     if watch:
-        _watch(report["id"], socket, json=json)
+        _watch(report["id"], way, json=json)
     elif json:
         asking.write_json(report)
     else:
@@ -72,11 +79,11 @@ def start(
 
 
 @app.command("list", epilog="Example: refloat wave list --json")
-def list_waves(*, socket: Socket = None, json: Json = False) -> None:
+def list_waves(*, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """List all waves that are still known, oldest first."""
     from refloat_cli import asking
 
-    reports = asking.ask(asking.coordinator(socket), "wave_list")
+    reports = asking.ask(asking.coordinator(socket, broker), "wave_list")
     if json:
         asking.write_json(reports)
         return
@@ -86,11 +93,11 @@ def list_waves(*, socket: Socket = None, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: refloat wave show w261121-3fa2c1")
-def show(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+def show(wave: Wave, *, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """Show a wave and all its nodes as they are now."""
     from refloat_cli import asking
 
-    shown = asking.ask(asking.coordinator(socket), "wave_show", id=wave)
+    shown = asking.ask(asking.coordinator(socket, broker), "wave_show", id=wave)
     if json:
         asking.write_json(shown)
         return
@@ -107,48 +114,52 @@ def watch(
     ] = None,
     *,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Watch a wave until it ends.
 
     Ends with 0 when all is done, 1 when it failed, was aborted or holds nodes, and 3 when the coordinator stays away.
     """
-    _watch(wave or _only_one(socket), socket, json=json)
+    from refloat_cli import asking
+
+    way = asking.coordinator(socket, broker)
+    _watch(wave or _only_one(way), way, json=json)
 
 
-def _only_one(socket: Path | None) -> str:
+def _only_one(way: "Way") -> str:
     from refloat_cli import asking
     from refloat_contract.errors import Misconfigured
 
-    reports = asking.ask(asking.coordinator(socket), "wave_list")
+    reports = asking.ask(way, "wave_list")
     going = [report["id"] for report in reports if report["state"] in {"running", "paused"}]
     if len(going) != 1:
         raise Misconfigured(f"say which wave: {', '.join(going) or 'none is under way'} (`refloat wave list`)")
     return str(going[0])
 
 
-def _watch(wave: str, socket: Path | None, *, json: bool) -> None:
+def _watch(wave: str, way: "Way", *, json: bool) -> None:
     from refloat_cli import asking, watching
 
-    raise typer.Exit(asking.run(watching.watch(asking.coordinator(socket), wave, as_json=json)))
+    raise typer.Exit(asking.run(watching.watch(way, wave, as_json=json)))
 
 
 @app.command(epilog="Example: refloat wave pause w261121-3fa2c1")
-def pause(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+def pause(wave: Wave, *, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """Take no more nodes out; those under way go on."""
-    _steer("wave_pause", wave, socket, json=json)
+    _steer("wave_pause", wave, socket, broker, json=json)
 
 
 @app.command(epilog="Example: refloat wave resume w261121-3fa2c1")
-def resume(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+def resume(wave: Wave, *, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """Go on with a paused wave."""
-    _steer("wave_resume", wave, socket, json=json)
+    _steer("wave_resume", wave, socket, broker, json=json)
 
 
 @app.command(epilog="Example: refloat wave abort w261121-3fa2c1")
-def abort(wave: Wave, *, socket: Socket = None, json: Json = False) -> None:
+def abort(wave: Wave, *, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """End a wave: nodes that have not begun are given back, those under way finish."""
-    _steer("wave_abort", wave, socket, json=json)
+    _steer("wave_abort", wave, socket, broker, json=json)
 
 
 @app.command(epilog="Example: refloat wave retry w261121-3fa2c1 n11")
@@ -157,22 +168,23 @@ def retry(
     nodes: Annotated[str | None, typer.Argument(help="Hostlist; without it all held nodes.")] = None,
     *,
     socket: Socket = None,
+    broker: Broker = None,
     json: Json = False,
 ) -> None:
     """Try held or skipped nodes again."""
-    _steer("wave_retry", wave, socket, json=json, nodes=nodes)
+    _steer("wave_retry", wave, socket, broker, json=json, nodes=nodes)
 
 
 @app.command(epilog="Example: refloat wave skip w261121-3fa2c1 'n[11-12]'")
-def skip(wave: Wave, nodes: Nodes, *, socket: Socket = None, json: Json = False) -> None:
+def skip(wave: Wave, nodes: Nodes, *, socket: Socket = None, broker: Broker = None, json: Json = False) -> None:
     """Take nodes out of a wave; a node that is under way finishes."""
-    _steer("wave_skip", wave, socket, json=json, nodes=nodes)
+    _steer("wave_skip", wave, socket, broker, json=json, nodes=nodes)
 
 
-def _steer(command: str, wave: str, socket: Path | None, *, json: bool, **arguments: Any) -> None:
+def _steer(command: str, wave: str, socket: Path | None, broker: Path | None, *, json: bool, **arguments: Any) -> None:
     from refloat_cli import asking
 
-    report = asking.ask(asking.coordinator(socket), command, id=wave, **arguments)
+    report = asking.ask(asking.coordinator(socket, broker), command, id=wave, **arguments)
     if json:
         asking.write_json(report)
         return

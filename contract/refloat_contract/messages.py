@@ -6,7 +6,7 @@ or nanoseconds (``_ns``) of the sender's wall clock: for people and for the reco
 """
 
 import re
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,8 @@ from refloat_contract.words import (
 )
 
 MAX_PAYLOAD_BYTES = 1 << 20
+MAX_PARTS: Final = 1300
+"""Of an answer to an operator: no larger than what the control socket takes, 256 MiB."""
 
 
 class Message(BaseModel):
@@ -210,6 +212,33 @@ class CoordinatorStatus(Message):
     nodes: int = Field(default=0, ge=0, description="how many nodes share this slurmctld and this broker; 0: not known")
     slurm_ok: bool = False
     version: str = ""
+
+
+class OperatorRequest(Message):
+    """``operator/<name>/request``: an operator's command line asks, as it would on the control socket.
+
+    What changes something needs a ``ticket``, which the coordinator gives for this one request.
+    """
+
+    id: str = Field(pattern=r"^[0-9a-f]{16,64}$", description="of this request, also when it is said again")
+    operator: str = Field(description="the name at the broker: that of the certificate, and of the topic")
+    command: str = Field(min_length=1, max_length=64)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    ticket: str = Field(default="", max_length=64)
+
+
+class OperatorAnswer(Message):
+    """``operator/<name>/answer``: one part of an answer.
+
+    All parts' texts in their order are JSON: ``{"result": …}``, ``{"error": {"kind": …, "message": …}}`` as on the
+    control socket, or ``{"ticket": …}``, with which the same is to be asked again.
+    """
+
+    request: str = Field(max_length=64)
+    answer: str = Field(max_length=64, description="which answer this is a part of")
+    part: int = Field(ge=1, le=MAX_PARTS)
+    parts: int = Field(ge=1, le=MAX_PARTS)
+    text: str
 
 
 _SHARE: Final = re.compile(r"[1-9][0-9]{0,6}|[1-9][0-9]?%|100%")

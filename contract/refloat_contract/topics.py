@@ -4,6 +4,7 @@
 refloat/v1/<cluster>/node/<node>/{status,event,request,order,slurm}
 refloat/v1/<cluster>/wave/<id>
 refloat/v1/<cluster>/coordinator/status
+refloat/v1/<cluster>/operator/<name>/{request,answer}
 """
 
 import re
@@ -19,7 +20,7 @@ _LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Kind(StrEnum):
-    """What a topic carries, named after its last level (``wave`` for ``wave/<id>``)."""
+    """What a topic carries, named after its last level; ``wave`` for ``wave/<id>``, an operator's by two levels."""
 
     STATUS = "status"
     EVENT = "event"
@@ -28,14 +29,16 @@ class Kind(StrEnum):
     SLURM = "slurm"
     WAVE = "wave"
     COORDINATOR = "coordinator"
+    ASKS = "operator/request"
+    ANSWER = "operator/answer"
 
 
-_NODE_KINDS: Final = frozenset({Kind.STATUS, Kind.EVENT, Kind.REQUEST, Kind.ORDER, Kind.SLURM})
+NODE_KINDS: Final = frozenset({Kind.STATUS, Kind.EVENT, Kind.REQUEST, Kind.ORDER, Kind.SLURM})
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A topic taken apart; ``name`` is the node or the wave, and empty for the coordinator."""
+    """A topic taken apart; ``name`` is the node, the wave or the operator, and empty for the coordinator."""
 
     cluster: str
     kind: Kind
@@ -74,6 +77,18 @@ class Topics:
         """The topic where the coordinator says that it lives, and its epoch."""
         return f"{ROOT}/{VERSION}/{self.cluster}/coordinator/status"
 
+    def asks(self, operator: str) -> str:
+        """The topic where an operator asks the coordinator, by the operator's name at the broker."""
+        return f"{ROOT}/{VERSION}/{self.cluster}/operator/{operator}/request"
+
+    def any_asks(self) -> str:
+        """A subscription to what all operators ask, by any version of the contract."""
+        return f"{ROOT}/+/{self.cluster}/operator/+/request"
+
+    def answer(self, operator: str) -> str:
+        """The topic where an operator is answered."""
+        return f"{ROOT}/{VERSION}/{self.cluster}/operator/{operator}/answer"
+
 
 def is_level(text: str) -> bool:
     """Whether ``text`` may be one level of a topic."""
@@ -92,11 +107,15 @@ def parse(topic: str) -> Address:
     if levels[1] != VERSION:
         raise BadMessage(f"topic {topic!r} is of contract version {levels[1]!r}; this release speaks {VERSION}")
     match levels[2:]:
-        case [cluster, "node", node, kind] if kind in _NODE_KINDS:
+        case [cluster, "node", node, kind] if kind in NODE_KINDS:
             return Address(cluster, Kind(kind), node)
         case [cluster, "wave", wave]:
             return Address(cluster, Kind.WAVE, wave)
         case [cluster, "coordinator", "status"]:
             return Address(cluster, Kind.COORDINATOR, "")
+        case [cluster, "operator", name, "request"]:
+            return Address(cluster, Kind.ASKS, name)
+        case [cluster, "operator", name, "answer"]:
+            return Address(cluster, Kind.ANSWER, name)
         case _:
             raise BadMessage(f"topic {topic!r} is not in contract {VERSION}")

@@ -2,7 +2,7 @@
 """What the command line may ask about limits, who uses them, and incidents; and that an incident be closed."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from refloat_contract.errors import BadMessage
 from refloat_contract.words import Purpose
@@ -14,9 +14,6 @@ from refloat_coordinator.loop import Loop
 from refloat_coordinator.permit import Permit
 from refloat_service import callers
 from refloat_service.control import Handler
-
-ACTING: Final = frozenset({"breaker_close"})
-"""The commands that do more than tell."""
 
 Arguments = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ import structlog
 
 from refloat_contract import topics
 from refloat_contract.errors import BadMessage
-from refloat_contract.messages import Event, NodeStatus, Request, decode
+from refloat_contract.messages import Event, NodeStatus, OperatorRequest, Request, decode
 from refloat_contract.topics import Kind, Topics
 from refloat_coordinator.clock import Clock
 from refloat_service.mqtt import Link, MqttSettings, Publication
@@ -31,6 +31,8 @@ _MODELS: Final[dict[Kind, type[NodeStatus] | type[Event] | type[Request]]] = {
     Kind.REQUEST: Request,
 }
 
+Ask = Callable[[OperatorRequest], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -45,13 +47,22 @@ def subscriptions(names: Topics) -> list[str]:
     return [names.any_version("+", kind) for kind in _MODELS]
 
 
-class Inbox:
-    """What arrived and is not dealt with yet, in its order. ``malformed`` counts what could not be read."""
+def passing(names: Topics, *, operators: bool) -> list[str]:
+    """What it listens to besides, of which the broker keeps nothing while nobody leads."""
+    return [names.coordinator(), *([names.any_asks()] if operators else [])]
 
-    def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
+
+class Inbox:
+    """What arrived and is not dealt with yet, in its order. ``malformed`` counts what could not be read.
+
+    What operators ask is handed on to ``ask``, which may raise a BadMessage.
+    """
+
+    def __init__(self, clock: Clock, wake: Callable[[], None], ask: Ask | None = None) -> None:
         self.malformed = 0
         self._clock = clock
         self._wake = wake
+        self._ask = ask
         self._arrivals: deque[Arrival] = deque()
         self._complained_at = float("-inf")
         self._unsaid = 0
@@ -60,9 +71,14 @@ class Inbox:
         """Take a message in; one that cannot be read is acknowledged and forgotten, since it never will be."""
         try:
             content = read(topic, payload)
+            if isinstance(content, OperatorRequest):
+                self._hand_on(content)
         except BadMessage as error:
             self.malformed += 1
             self._complain(topic, str(error))
+            acknowledge()
+            return
+        if isinstance(content, OperatorRequest):
             acknowledge()
             return
         if isinstance(content, NodeStatus):
@@ -83,6 +99,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._arrivals)
 
+    def _hand_on(self, request: OperatorRequest) -> None:
+        if self._ask is None:
+            raise BadMessage("operators are not served over MQTT here (operators.over_mqtt)")
+        self._ask(request)
+
     def _complain(self, topic: str, why: str) -> None:
         now = self._clock.now()
         if now - self._complained_at < _COMPLAIN_EVERY_S:
@@ -96,13 +117,15 @@ def _nothing() -> None:
     """It is acknowledged already."""
 
 
-def read(topic: str, payload: bytes) -> Content:
+def read(topic: str, payload: bytes) -> Content | OperatorRequest:
     """What a message says.
 
     Raises:
         BadMessage: it cannot be read, or speaks of another node than the topic, which its sender's rights are tied to.
     """
     address = topics.parse(topic)
+    if address.kind is Kind.ASKS:
+        return _asked(address.name, payload)
     model = _MODELS.get(address.kind)
     if model is None:
         raise BadMessage(f"topic {topic!r} is not for the coordinator")
@@ -110,6 +133,13 @@ def read(topic: str, payload: bytes) -> Content:
     if content.node != address.name:
         raise BadMessage(f"the message is about {content.node!r}, but its topic is {address.name!r}'s")
     return content
+
+
+def _asked(operator: str, payload: bytes) -> OperatorRequest:
+    request = decode(OperatorRequest, payload)
+    if request.operator != operator:
+        raise BadMessage(f"the request is {request.operator!r}'s, but its topic is {operator!r}'s")
+    return request
 
 
 def deferring_link(
@@ -122,10 +152,11 @@ def deferring_link(
     on_connect: Callable[[], Awaitable[None]],
     hear: Callable[[bytes], None] = lambda _payload: None,
     on_state: Callable[[bool], None] | None = None,
+    operators: bool = False,
 ) -> Link:
     """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that.
 
-    ``hear`` gets what coordinators, we among them, say of themselves.
+    ``hear`` gets what coordinators, we among them, say of themselves. ``operators``: what they ask is heard.
     """
 
     def deliver(topic: str, payload: bytes, acknowledge: Acknowledge) -> None:
@@ -140,7 +171,7 @@ def deferring_link(
         client_id=client_id,
         will=will,
         subscriptions=subscriptions(names),
-        passing=[names.coordinator()],
+        passing=passing(names, operators=operators),
         on_delivery=deliver,
         on_connect=on_connect,
         on_state=on_state,

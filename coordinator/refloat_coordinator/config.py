@@ -68,6 +68,16 @@ class WaveSettings(Settings):
     )
 
 
+class OperatorsSettings(Settings):
+    """Operators who come over MQTT with certificates of their own: docs/broker.md."""
+
+    over_mqtt: Literal["no", "look", "act"] = Field(
+        "look",
+        description="what they may do: look; act: also begin and steer waves and close incidents, if Slurm's "
+        "accounting has them as operator or administrator at that moment; no: they are not heard",
+    )
+
+
 class InfluxSettings(Settings):
     """The record in InfluxDB."""
 
@@ -224,6 +234,9 @@ class CoordinatorSettings(Settings):
         default_factory=lambda: BreakerSettings.model_validate({}),
         description="one check that fails on many nodes at once",
     )
+    operators: OperatorsSettings = Field(
+        default_factory=lambda: OperatorsSettings.model_validate({}), description="operators who come over MQTT"
+    )
     waves: WaveSettings = Field(default_factory=lambda: WaveSettings.model_validate({}), description="waves")
     influx: InfluxSettings = Field(
         default_factory=lambda: InfluxSettings.model_validate({}), description="the record in InfluxDB"
@@ -245,6 +258,15 @@ class CoordinatorSettings(Settings):
         names = [one.name for one in self.notify]
         if len(names) != len(set(names)):
             raise ValueError("notify: two targets have the same name, and so the same place in the record")
+        return self
+
+    @model_validator(mode="after")
+    def _believes_only_a_broker_that_cannot_be_forged(self) -> "CoordinatorSettings":
+        if self.operators.over_mqtt == "act" and self.mqtt.is_exposed:
+            raise ValueError(
+                'operators.over_mqtt = "act" needs mqtt.tls = true: whoever is on the network to the broker could give '
+                "themselves out as an operator"
+            )
         return self
 
     @model_validator(mode="after")

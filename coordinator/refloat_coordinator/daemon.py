@@ -15,13 +15,13 @@ import structlog
 from refloat_contract.errors import Misconfigured, RefloatError, Transient
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
-from refloat_coordinator import budget_desk
 from refloat_coordinator import hands as hand_rules
+from refloat_coordinator import operations
 from refloat_coordinator.budget_desk import BudgetDesk
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings
-from refloat_coordinator.desk import ACTING, Desk
+from refloat_coordinator.desk import Desk
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
@@ -34,6 +34,7 @@ from refloat_coordinator.lease import Deposed
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.notifications import Notices, Target
+from refloat_coordinator.operators import Operators
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.questions import Questions
@@ -241,6 +242,7 @@ class Coordinator:
             "outgoing": parts.outgoing.run(),
             "control": parts.control.serve(),
             "tally": self._vitals.tally(parts.loop),
+            **parts.operators.works(),
         }
         if parts.outbox is not None:
             works["outbox"] = parts.outbox.run()
@@ -331,7 +333,12 @@ class _Parts:
             version=__version__,
         )
         self.gone = Publication(topics.coordinator(), encode(me), retain=True)
-        self.inbox = Inbox(clock, lambda: self.loop.wake())  # noqa: PLW0108 - the loop is made below
+        hears_operators = settings.operators.over_mqtt != "no"
+        self.inbox = Inbox(
+            clock,
+            lambda: self.loop.wake(),  # noqa: PLW0108 - the loop is made below
+            (lambda request: self.operators.put(request)) if hears_operators else None,  # noqa: PLW0108 - the same
+        )
         self.link = deferring_link(
             settings.mqtt,
             client_id=settings.client_id or f"refloat-coordinator-{settings.cluster}-{leadership.ledger_id}",
@@ -341,6 +348,7 @@ class _Parts:
             on_connect=self._connected,
             hear=elsewhere.hear,
             on_state=elsewhere.linked,
+            operators=hears_operators,
         )
         self.outgoing = Outgoing(self.link.publish, clock)
         self.writer = writer
@@ -391,15 +399,17 @@ class _Parts:
         )
         self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm, self._jobs_ended)
         self.orders: asyncio.Queue[Errand] = asyncio.Queue()
+        handlers = {
+            **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
+            **BudgetDesk(self.loop, clock, self.sources.troubles).handlers(),
+        }
+        self.operators = Operators(handlers, gateway, self.link.publish, topics, clock, settings.operators.over_mqtt)
         self.control = ControlServer(
             settings.socket,
-            {
-                **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
-                **BudgetDesk(self.loop, clock, self.sources.troubles).handlers(),
-            },
+            handlers,
             int(settings.socket_mode, 8),
             settings.socket_group or None,
-            ACTING | budget_desk.ACTING,
+            operations.changing(handlers),
             take_over=leadership.took_over,
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desk: what the command line may ask of the coordinator over its control socket, and the answers."""
+"""The desk: what the command line may ask of the coordinator over its control socket or MQTT."""
 
 import asyncio
 import os
@@ -38,9 +38,6 @@ _RECENT: Final = 200
 """Events of one node to look for its cycle in."""
 _CYCLES_TOLD: Final = 5000
 """Events to look for past cycles in."""
-
-ACTING: Final = frozenset({"wave_start", "wave_pause", "wave_resume", "wave_abort", "wave_retry", "wave_skip"})
-"""The commands that do more than tell."""
 
 Arguments = Mapping[str, Any]
 
@@ -344,7 +341,7 @@ class Desk:
         if spec.on_deadline is not OnDeadline.HOLD and spec.deadline_s is None:
             raise Misconfigured(f"on_deadline {spec.on_deadline} says nothing without a deadline: add --deadline 4h")
         caller = callers.CALLER.get()
-        if spec.blocker and caller is not None and caller.peer.uid not in {0, os.geteuid()}:
+        if spec.blocker and caller is not None and not caller.is_at_home(os.geteuid()):
             self._refuse_foreign(spec.blocker)
 
     def _refuse_foreign(self, command: str) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asked: the person behind a command that came over a socket, for the record.
+"""Who asked: the person behind a command that came over a socket or MQTT, for the record.
 
-The kernel says who connected. Behind sudo that is root for everybody, so the login that the process belongs to is
-looked up as well, which no process can change.
+Over a socket the kernel says who connected, over MQTT the broker, by their certificate. Behind sudo that is root for
+everybody, so the login that the process belongs to is looked up as well, which no process can change.
 """
 
 import asyncio
@@ -18,14 +18,19 @@ from refloat_service.peers import Peer
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who gave a command, and whether they may do more than read."""
+    """Who gave a command, and whether they may do more than read: a ``peer`` on the socket, or an ``operator``."""
 
-    peer: Peer
+    peer: Peer | None
     may_act: bool
+    operator: str = ""
+
+    def is_at_home(self, own_uid: int) -> bool:
+        """Whether they could run any program as this daemon anyhow: root, or its own user, on this machine."""
+        return self.peer is not None and self.peer.uid in {0, own_uid}
 
 
 CALLER: Final[ContextVar[Caller | None]] = ContextVar("caller", default=None)
-"""Who gave the command that is being carried out in this task; None where it came over no socket."""
+"""Who gave the command that is being carried out in this task; None where nobody did."""
 
 # proc(5): what the kernel shows for a process of no login session.
 _NOBODY_LOGGED_IN: Final = 4294967295
@@ -33,10 +38,12 @@ _LOOK_UP_S: Final = 2.0
 
 
 async def name() -> str:
-    """The caller in words: ``alice``, ``alice as root``, ``uid 1004``; empty where nobody asked."""
+    """The caller in words: ``alice as root``, ``uid 1004``, ``alice over MQTT``; empty where nobody asked."""
     caller = CALLER.get()
     if caller is None:
         return ""
+    if caller.peer is None:
+        return f"{caller.operator} over MQTT"
     peer = caller.peer
     # The name service may be a directory server that is down: it is not waited for.
     with contextlib.suppress(TimeoutError):

@@ -24,9 +24,8 @@ from typing import Any, Final, TypeAlias
 import structlog
 from pydantic_core import to_json
 
-from refloat_contract import errors
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
-from refloat_service import callers, peers
+from refloat_service import callers, envelopes, peers
 from refloat_service.callers import Caller
 from refloat_service.peers import Peer
 
@@ -40,16 +39,7 @@ _REQUEST_DEADLINE_S: Final = 10.0
 _WRITE_DEADLINE_S: Final = 30.0
 _PATH_CAP_BYTES: Final = 107  # unix(7): sun_path, less its ending zero
 
-_KINDS: Final[Mapping[str, type[RefloatError]]] = {
-    "transient": errors.Transient,
-    "refused": errors.Refused,
-    "unknown_node": errors.UnknownNode,
-    "bad_message": errors.BadMessage,
-    "misconfigured": errors.Misconfigured,
-    "corrupt": errors.Corrupt,
-}
 _ANY: Final = "the daemon"
-_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 
 
 class ControlServer:
@@ -178,13 +168,12 @@ class ControlServer:
             else:
                 await _send(writer, {"result": await answer})
         except RefloatError as error:
-            await _send(writer, {"error": {"kind": _kind(error), "message": str(error)}})
+            await _send(writer, envelopes.of_error(error))
         except _GoneError:
             raise
         except Exception as error:  # a fault in one command must not end the daemon; the log has the traceback
             log.exception("control_command_failed", command=command)
-            said = f"{command} failed inside the daemon ({type(error).__name__}); its log has the traceback"
-            await _send(writer, {"error": {"kind": "internal", "message": said}})
+            await _send(writer, envelopes.of_fault(command, error))
 
     def _admit(self, command: str, peer: Peer, *, may_act: bool) -> None:
         """Let them give this command, and note who they are.
@@ -261,10 +250,6 @@ async def _until_closed(reader: asyncio.StreamReader, work: Awaitable[None]) -> 
         await asyncio.gather(working, closed, return_exceptions=True)
 
 
-def _kind(error: RefloatError) -> str:
-    return next(_NAMES[kind] for kind in type(error).__mro__ if kind in _NAMES)
-
-
 async def _is_served(path: Path) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(path)
@@ -314,7 +299,7 @@ async def _answers(path: Path, command: str, arguments: Mapping[str, Any]) -> As
     try:
         await _send(writer, {"command": command, "arguments": arguments})
         while line := await reader.readline():
-            yield _without_error(_decoded(path, line))
+            yield envelopes.without_error(_decoded(path, line))
     except (OSError, _GoneError) as error:
         raise Transient(f"{path}: the connection broke: {error}") from error
     finally:
@@ -349,13 +334,3 @@ def _decoded(path: Path, line: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise BadMessage(f"{path}: the answer is not a JSON object")
     return answer
-
-
-def _without_error(answer: dict[str, Any]) -> dict[str, Any]:
-    match answer.get("error"):
-        case None:
-            return answer
-        case {"kind": str(kind), "message": str(message)}:
-            raise _KINDS.get(kind, RefloatError)(message)
-        case other:
-            raise BadMessage(f"an error that cannot be read: {other!r}")

@@ -151,6 +151,20 @@ class Link:
             self._complain(said, delay_s)
             await asyncio.sleep(delay_s)
 
+    async def run_once(self) -> None:
+        """Have one session, and no other: for a command, whose user is to hear at once why it has none.
+
+        Raises:
+            Transient: it ended, or never began; the sentence says why, and what to look at.
+            Misconfigured: a password, certificate or key file cannot be used.
+        """
+        password, tls = await asyncio.to_thread(self._credentials)
+        try:
+            await self._session(password, tls)
+        except (aiomqtt.MqttError, Transient, Refused) as error:
+            said = _said(error)
+            raise Transient(f"no connection to the broker at {self._where}: {said}: {mqtt_login.hint(said)}") from error
+
     async def _session_end(self) -> str:
         """Have one session, and say why it ended."""
         try:

@@ -4,7 +4,7 @@
 import socket
 import ssl
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from refloat_contract.errors import Misconfigured
 from refloat_service import secret_files
@@ -51,15 +51,29 @@ def _show(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
 
 def days_left(settings: MqttSettings, now: float) -> float | None:
     """How long our certificate still counts; None without one, and where this Python does not tell. Blocks."""
-    if settings.cert_file is None:
+    try:
+        return (ssl.cert_time_to_seconds(_certificate(settings)["notAfter"]) - now) / _DAY_S
+    except (KeyError, ValueError):
         return None
+
+
+def common_name(settings: MqttSettings) -> str:
+    """The name in our certificate, which the broker knows us by; empty without one that can be read. Blocks."""
+    subject = dict(pair for part in _certificate(settings).get("subject", ()) for pair in part)
+    return str(subject.get("commonName", ""))
+
+
+def _certificate(settings: MqttSettings) -> dict[str, Any]:
+    """What is in our certificate; empty without one, and where this Python does not tell."""
+    if settings.cert_file is None:
+        return {}
     try:
         # Python reads certificates from files nowhere else, and a library for it would cost the agent its memory.
         decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
-        ends = ssl.cert_time_to_seconds(decode(secret_files.locate(settings.cert_file, "mqtt.cert_file"))["notAfter"])
-    except (AttributeError, KeyError, OSError, ValueError):
-        return None
-    return (ends - now) / _DAY_S
+        read: dict[str, Any] = decode(secret_files.locate(settings.cert_file, "mqtt.cert_file"))
+    except (AttributeError, OSError, ValueError):
+        return {}
+    return read
 
 
 def _no_passphrase() -> NoReturn:

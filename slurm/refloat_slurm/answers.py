@@ -12,7 +12,7 @@ from typing import Final
 
 from refloat_contract.errors import Transient
 from refloat_slurm.complaints import not_understood
-from refloat_slurm.gateway import Job, NodeView, Registration
+from refloat_slurm.gateway import AdminLevel, Job, NodeView, Registration
 from refloat_slurm.states import parse_flags
 
 SINFO_FORMAT: Final = "StateComplete:|,User:|,Timestamp:|,Reason:|"
@@ -182,6 +182,22 @@ def read_partitions(text: str) -> dict[str, str]:
             raise not_understood("scontrol on partitions", line)
         found[name["name"]] = "" if nodes["nodes"] == "(null)" else nodes["nodes"]
     return found
+
+
+def read_admin_level(text: str, user: str) -> AdminLevel:
+    """The level in sacctmgr's answer for one user; NONE when the answer is empty: accounting does not know them.
+
+    sacctmgr finds users whatever the case of their names (24.11), so the name must be the very same.
+
+    Raises:
+        Transient: the answer is not understood, or about somebody else.
+    """
+    if not text.strip():
+        return AdminLevel.NONE
+    name, bar, level = text.removesuffix("\n").partition("|")
+    if not bar or level not in AdminLevel.__members__.values() or "\n" in text.removesuffix("\n"):
+        raise not_understood("sacctmgr", text)
+    return AdminLevel(level) if name == user else AdminLevel.NONE
 
 
 def _placed(line: str) -> Job:

@@ -12,7 +12,9 @@ from refloat_contract.errors import RefloatError, Refused, Transient, UnknownNod
 
 _UNKNOWN_NODE = re.compile(r"invalid node name|node '?\S+'? (?:not found|does not exist)", re.IGNORECASE)
 _REFUSED = re.compile(
-    r"invalid user id|invalid node state|permission denied|invalid input|must specify a reason|not supported",
+    r"invalid user id|invalid node state|permission denied|invalid input|must specify a reason|not supported"
+    # sacctmgr, where slurm.conf names no slurmdbd; Slurm 24.11 says it in two lines.
+    r"|not running a supported accounting_storage plugin",
     re.IGNORECASE,
 )
 # 1800…1803 connect, send, receive, shutdown; 1007 munge; 5004 timeout; 2002 access; 2010 user; 2018 name; 2028 state.

@@ -53,6 +53,14 @@ class JobEnd(StrEnum):
     CANCEL = "cancel"
 
 
+class AdminLevel(StrEnum):
+    """What a user may do in Slurm beside running jobs, by its accounting's own words."""
+
+    NONE = "None"
+    OPERATOR = "Operator"
+    ADMINISTRATOR = "Administrator"
+
+
 class Change(StrEnum):
     """What `SlurmGateway.update` can do to a node's state."""
 
@@ -112,4 +120,8 @@ class ClusterGateway(SlurmGateway, Protocol):
 
     async def partitions(self) -> Mapping[str, str]:
         """The nodes of every partition, as a hostlist; empty for one that has none. Every few minutes at most."""
+        ...
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """What accounting says of a user now; NONE for one whom it does not know, Refused where there is none."""
         ...

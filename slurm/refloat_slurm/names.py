@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node names: which text may be handed to Slurm as the name of one node."""
+"""Names: which text may be handed to Slurm as the name of one node, job or user."""
 
 import re
 
@@ -30,3 +30,17 @@ def plain_job(job: str) -> str:
     if _JOB.fullmatch(job) is None:
         raise ValueError(f"not the id of one job: {job!r}")
     return job
+
+
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
+
+
+def plain_user(user: str) -> str:
+    """Return ``user`` if it names one user and nothing else.
+
+    Raises:
+        ValueError: it is a list (``a,b``), an option, or empty, which sacctmgr takes for every user.
+    """
+    if _USER.fullmatch(user) is None:
+        raise ValueError(f"not the name of one user: {user!r}")
+    return user

@@ -6,16 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from refloat_service.commands import run
-from refloat_slurm.answers import ALL_JOBS_FORMAT, ON_NODES, SQUEUE_FORMAT, read_all_jobs, read_partitions, read_squeue
+from refloat_slurm.answers import (
+    ALL_JOBS_FORMAT,
+    ON_NODES,
+    SQUEUE_FORMAT,
+    read_admin_level,
+    read_all_jobs,
+    read_partitions,
+    read_squeue,
+)
 from refloat_slurm.complaints import sort_complaint
-from refloat_slurm.gateway import Job, JobEnd
-from refloat_slurm.names import plain, plain_job
+from refloat_slurm.gateway import AdminLevel, Job, JobEnd
+from refloat_slurm.names import plain, plain_job, plain_user
 
 _CAP_BYTES: Final = 256 << 20
 """No honest answer is longer: the table of 10,000 nodes takes 7 MB, 200,000 jobs take 12."""
 
 # Users' defaults in the environment would change filters, formats and even the cluster that is asked.
-_FOREIGN = ("SINFO_", "SQUEUE_", "SCONTROL_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT", "LC_", "LANG")
+_FOREIGN = ("SINFO_", "SQUEUE_", "SCONTROL_", "SACCTMGR_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT", "LC_", "LANG")
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -57,6 +65,12 @@ async def end_job(job: str, how: JobEnd, *, scontrol: str, scancel: str, deadlin
     """Requeue a job, or cancel it."""
     argv = [scontrol, "requeue", plain_job(job)] if how is JobEnd.REQUEUE else [scancel, plain_job(job)]
     await ask(argv, deadline_s)
+
+
+async def admin_level(user: str, sacctmgr: str, deadline_s: float) -> AdminLevel:
+    """What accounting says of one user; it is asked read-only."""
+    argv = [sacctmgr, "-r", "-n", "-P", "show", "user", f"name={plain_user(user)}", "format=user,adminlevel"]
+    return read_admin_level(await ask(argv, deadline_s), user)
 
 
 async def partitions(scontrol: str, deadline_s: float) -> dict[str, str]:

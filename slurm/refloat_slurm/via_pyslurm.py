@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from refloat_contract.errors import RefloatError, Transient
 from refloat_slurm.complaints import not_understood, sort_complaint
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration
 from refloat_slurm.names import plain
-from refloat_slurm.programs import all_jobs, end_job, environment, jobs_on, partitions
+from refloat_slurm.programs import admin_level, all_jobs, end_job, environment, jobs_on, partitions
 from refloat_slurm.states import parse_flags
 from refloat_slurm.via_scontrol import DEADLINE_S, check_change
 
@@ -38,10 +38,12 @@ class PyslurmGateway:
         *,
         scontrol: str = "scontrol",
         scancel: str = "scancel",
+        sacctmgr: str = "sacctmgr",
     ) -> None:
         self._squeue = squeue
         self._scontrol = scontrol
         self._scancel = scancel
+        self._sacctmgr = sacctmgr
         self._deadline_s = deadline_s
         self._worker = _Worker(python)
         self._lock = asyncio.Lock()
@@ -99,6 +101,10 @@ class PyslurmGateway:
     async def partitions(self) -> Mapping[str, str]:
         """The nodes of every partition, as a hostlist, by scontrol."""
         return await partitions(self._scontrol, self._deadline_s)
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """What accounting says of a user, by sacctmgr."""
+        return await admin_level(user, self._sacctmgr, self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

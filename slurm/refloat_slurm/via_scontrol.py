@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from refloat_slurm.answers import SINFO_FORMAT, read_node, read_sinfo
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView
 from refloat_slurm.names import plain
 from refloat_slurm.node_table import NodeTable
-from refloat_slurm.programs import all_jobs, ask, end_job, jobs_on, partitions
+from refloat_slurm.programs import admin_level, all_jobs, ask, end_job, jobs_on, partitions
 
 DEADLINE_S: Final = 15.0
 """Longer than scontrol needs to give up on a slurmctld that is down (9 s) or hangs (MessageTimeout, 10 s)."""
 
 
 class ScontrolGateway:
-    """`ClusterGateway` by sinfo, scontrol, squeue and scancel."""
+    """`ClusterGateway` by sinfo, scontrol, squeue, scancel and sacctmgr."""
 
     def __init__(
         self,
@@ -25,11 +25,13 @@ class ScontrolGateway:
         deadline_s: float = DEADLINE_S,
         *,
         scancel: str = "scancel",
+        sacctmgr: str = "sacctmgr",
     ) -> None:
         self._scontrol = scontrol
         self._sinfo = sinfo
         self._squeue = squeue
         self._scancel = scancel
+        self._sacctmgr = sacctmgr
         self._deadline_s = deadline_s
         self._table = NodeTable()
 
@@ -70,6 +72,10 @@ class ScontrolGateway:
     async def partitions(self) -> Mapping[str, str]:
         """The nodes of every partition, as a hostlist."""
         return await partitions(self._scontrol, self._deadline_s)
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """What accounting says of a user."""
+        return await admin_level(user, self._sacctmgr, self._deadline_s)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

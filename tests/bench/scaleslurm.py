@@ -14,7 +14,7 @@ from typing import Any, Final
 from scalewire import Wire, serve
 
 from refloat_contract.errors import Refused
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration
 from refloat_slurm.node_table import NodeTable
 from refloat_slurm.simulated import Rules, SimulatedSlurmctld
 from refloat_slurm.simulated.nodes import SimulatedNode
@@ -183,6 +183,10 @@ class RemoteGateway:
     async def end_job(self, job: str, how: JobEnd) -> None:
         """There is none."""
         raise Refused("there are no jobs here")
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """Nobody is anybody here."""
+        return AdminLevel.NONE
 
     async def partitions(self) -> dict[str, str]:
         """No limits by partition here."""

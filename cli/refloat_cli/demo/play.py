@@ -19,6 +19,7 @@ from refloat_cli.demo.cluster import IMAGE, DemoCluster, Plan, running
 from refloat_cli.demo.outcome import Outcome, outcome_of, table
 from refloat_cli.views import WaveView, changes, render
 from refloat_cli.watching import views
+from refloat_cli.ways import SocketWay
 from refloat_contract.messages import WaveReport, WaveSpec
 from refloat_service import control, logs
 
@@ -89,7 +90,7 @@ async def begin(cluster: DemoCluster) -> str:
 
 async def _watch(cluster: DemoCluster, wave: str, *, as_json: bool) -> WaveView:
     show = Show(cluster, console())
-    async with contextlib.aclosing(views(cluster.coordinator_socket, wave)) as shown:
+    async with contextlib.aclosing(views(SocketWay(cluster.coordinator_socket), wave)) as shown:
         if as_json:
             return await _last(shown)
         if not show.screen.is_terminal:

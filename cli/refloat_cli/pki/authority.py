@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from refloat_contract import operators
 from refloat_contract.errors import Corrupt, Refused
 
 COORDINATOR: Final = "refloat-coordinator"
 OPERATOR: Final = "refloat-operator"
-RESERVED: Final = frozenset({COORDINATOR, OPERATOR})
-"""Names with rights of their own at the broker (packaging/mosquitto/refloat.acl), so that no node can have them."""
+RESERVED: Final = "refloat-"
+"""How names begin that have rights of their own at the broker (packaging/mosquitto/refloat.acl): no node's does."""
 
 MAX_NAME: Final = 64  # RFC 5280, ub-common-name
 _SKEW: Final = timedelta(hours=1)
@@ -151,8 +152,10 @@ def check_name(role: Role, name: str) -> None:
     """
     if len(name) > MAX_NAME:
         raise Refused(f"{name!r} is longer than the {MAX_NAME} characters of a certificate's common name")
-    if role is Role.NODE and name in RESERVED:
-        raise Refused(f"{name!r} has rights of its own at the broker: no node can have this name")
+    if role is Role.NODE and name.startswith(RESERVED):
+        raise Refused(f"{name!r} begins with {RESERVED}, as names with other rights do: no node can have this name")
+    if role is Role.OPERATOR and name != OPERATOR and not operators.is_user(name.removeprefix(operators.PREFIX)):
+        raise Refused(f"{name!r} does not end with the name of a user: letters, digits, '.', '_' and '-', at most 32")
 
 
 def _subject(name: str) -> x509.Name:

@@ -58,9 +58,11 @@ def init(
 
 @app.command(epilog="Example: refloat pki issue 'n[1-100]'; refloat pki issue --role broker ctl --also 10.0.0.1")
 def issue(
-    names: Annotated[str, typer.Argument(help="Hostlist n[1-100], or the broker's host.", show_default=False)] = "",
+    names: Annotated[
+        str, typer.Argument(help="Hostlist n[1-100], the broker's host, or users a,b.", show_default=False)
+    ] = "",
     *,
-    role: Annotated[As, typer.Option(help="Whose they are; coordinator and operator need no name.")] = As.NODE,
+    role: Annotated[As, typer.Option(help="Whose they are; an operator without a name only looks on.")] = As.NODE,
     also: Annotated[list[str] | None, typer.Option(help="Another name or address of the broker; repeat it.")] = None,
     days: Days = 365,
     folder: Folder = DEFAULT_FOLDER,
@@ -142,15 +144,27 @@ def _names(text: str, role: As) -> Sequence[str]:
     from refloat_cli.pki import authority
     from refloat_contract.errors import Misconfigured
 
-    fixed = {As.COORDINATOR: authority.COORDINATOR, As.OPERATOR: authority.OPERATOR}.get(role)
-    if fixed is not None:
+    if role is As.COORDINATOR:
+        fixed = authority.COORDINATOR
         if text not in {"", fixed}:
             raise Misconfigured(f"the {role}'s certificate is always {fixed}'s, since the broker knows it by that name")
         return (fixed,)
+    if role is As.OPERATOR:
+        return _operators(text)
     names = _expanded(text)
     if role is As.BROKER and len(names) > 1:
         raise Misconfigured("one certificate is for one broker: give its other names with --also")
     return names
+
+
+def _operators(text: str) -> Sequence[str]:
+    """The names at the broker of these users; without any the one that may only look on."""
+    from refloat_cli.pki import authority
+    from refloat_contract import operators
+
+    if text in {"", authority.OPERATOR}:
+        return (authority.OPERATOR,)
+    return [operators.PREFIX + name.removeprefix(operators.PREFIX) for name in text.split(",")]
 
 
 def _expanded(text: str) -> Sequence[str]:

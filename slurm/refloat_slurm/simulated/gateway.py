@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 
 from refloat_contract.errors import RefloatError, Transient
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
-from refloat_slurm.names import plain, plain_job
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView
+from refloat_slurm.names import plain, plain_job, plain_user
 from refloat_slurm.simulated.slurmctld import SimulatedSlurmctld
 from refloat_slurm.via_scontrol import DEADLINE_S, check_change
 
@@ -75,6 +75,12 @@ class SimulatedGateway:
         """The nodes of every partition: there is one, with all nodes."""
         await self._travel()
         return {"main": ",".join(self._slurmctld.views())}
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        """What accounting says of a user."""
+        plain_user(user)
+        await self._travel()
+        return self._slurmctld.admin_level(user)
 
     async def update(self, name: str, change: Change | None, reason: str | None = None) -> None:
         """Change state, reason or both."""

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from refloat_contract.errors import Refused, Transient
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView
 from refloat_slurm.simulated.admin import Administration
 from refloat_slurm.simulated.agenda import Agenda
 from refloat_slurm.simulated.jobs import Harm, JobQueue, SimulatedJob
@@ -59,6 +59,8 @@ class SimulatedSlurmctld:
         self._late: list[_Write] = []
         self._next_pass = self._agenda.now
         self._pass_is_due = False
+        self.accounting: dict[str, AdminLevel] | None = {}
+        """The users whom slurmdbd knows beside root; None where there is no accounting."""
 
     # Time
 
@@ -128,6 +130,12 @@ class SimulatedSlurmctld:
             for job in self._jobs.jobs.values()
             if job.nodes
         )
+
+    def admin_level(self, user: str) -> AdminLevel:
+        """`sacctmgr show user`, which slurmctld has no part in: it answers while slurmctld does not."""
+        if self.accounting is None:
+            raise Refused("You are not running a supported accounting_storage plugin")
+        return {"root": AdminLevel.ADMINISTRATOR, **self.accounting}.get(user, AdminLevel.NONE)
 
     def end(self, job_id: int, how: JobEnd) -> None:
         """`scontrol requeue` or `scancel` of a job by an administrator; Refused for a job that is over."""

@@ -9,6 +9,7 @@ import pytest
 from daemons import Daemon, Refloat
 
 from refloat_cli import asking, following
+from refloat_cli.ways import SocketWay
 from refloat_contract.messages import Event, Failure, NodeReport, SlurmView
 from refloat_contract.words import EventKind, Phase, Verdict
 from refloat_service.control import Handler
@@ -118,13 +119,13 @@ def test_an_agent_tells_what_wakes_its_checks_and_what_it_costs(refloat: Refloat
 def test_on_a_compute_node_the_agent_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "AGENT", tmp_path / "agent.sock")
     monkeypatch.setattr(asking, "COORDINATOR", tmp_path / "coordinator.sock")
-    assert asking.either(None) == asking.COORDINATOR
+    assert asking.either(None, None) == SocketWay(asking.COORDINATOR)
 
     (tmp_path / "agent.sock").touch()
-    assert asking.either(None) == asking.AGENT
+    assert asking.either(None, None) == SocketWay(asking.AGENT)
 
     (tmp_path / "coordinator.sock").touch()
-    assert asking.either(None) == asking.COORDINATOR
+    assert asking.either(None, None) == SocketWay(asking.COORDINATOR)
 
 
 def test_why_says_what_to_do_about_a_hold(refloat: Refloat, daemon: Daemon) -> None:

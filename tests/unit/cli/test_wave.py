@@ -16,6 +16,7 @@ import pytest
 from daemons import Daemon, FakeDaemon, Refloat
 
 from refloat_cli import watching
+from refloat_cli.ways import SocketWay
 from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import WaveNode, WaveReport, WaveSpec
 from refloat_contract.words import Phase, Turn, WaveState
@@ -313,7 +314,7 @@ def test_watch_survives_a_restart_of_the_coordinator(tmp_path: Path, monkeypatch
 
     async def watch() -> list[str]:
         told: list[str] = []
-        async for view in watching.views(socket, "w1"):
+        async for view in watching.views(SocketWay(socket), "w1"):
             told.append("lost" if view.notice else view.report.state.value + str(view.counts[Turn.DONE]))
             if told == ["running0"]:
                 await asyncio.to_thread(first.stop)
@@ -332,7 +333,7 @@ def test_watch_gives_up_when_the_coordinator_stays_away(tmp_path: Path, monkeypa
     daemon = FakeDaemon(tmp_path / "coordinator.sock", {"wave_watch": streams(BEGUN)}).start()
 
     async def watch() -> None:
-        async for view in watching.views(daemon.path, "w1", lost_after_s=0.05):
+        async for view in watching.views(SocketWay(daemon.path), "w1", lost_after_s=0.05):
             if not view.notice:
                 await asyncio.to_thread(daemon.stop)
 

@@ -43,7 +43,7 @@ from refloat_coordinator.questions import free_at
 from refloat_coordinator.wave import Wave
 from refloat_coordinator.waves import AskJobs, EndJobs, Question
 from refloat_service.mqtt import Publication
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView, Registration
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration
 
 TOPICS = Topics("test")
 
@@ -95,6 +95,7 @@ class Cluster:
     slurm_down: bool = False
     running: dict[str, Job] = field(default_factory=dict)
     stubborn: set[str] = field(default_factory=set)
+    levels: dict[str, AdminLevel] = field(default_factory=dict)
     ended: list[tuple[str, JobEnd]] = field(default_factory=list)
     queue: deque[Kept] = field(default_factory=deque)
     retained: dict[str, bytes] = field(default_factory=dict)
@@ -143,6 +144,9 @@ class Cluster:
 
     async def all_jobs(self) -> tuple[Job, ...]:
         return tuple(self.running.values())
+
+    async def admin_level(self, user: str) -> AdminLevel:
+        return self.levels.get(user, AdminLevel.NONE)
 
     async def partitions(self) -> Mapping[str, str]:
         return {"batch": ",".join(self.agents)}

@@ -49,6 +49,7 @@ async def test_a_handler_knows_who_asked_and_nobody_else_does(tmp_path: Path) ->
     async def who(_arguments: dict[str, Any]) -> list[Any]:
         caller = CALLER.get()
         assert caller is not None
+        assert caller.peer is not None
         return [caller.peer.uid, caller.may_act, await callers.name()]
 
     path = tmp_path / "s"
@@ -70,3 +71,14 @@ async def test_who_may_only_read_is_known_too() -> None:
         assert await callers.name() == "uid 987654321"
     finally:
         CALLER.reset(token)
+
+
+async def test_an_operator_over_mqtt_is_named_with_the_way() -> None:
+    caller = Caller(None, may_act=True, operator="alice")
+    token = CALLER.set(caller)
+    try:
+        assert await callers.name() == "alice over MQTT"
+    finally:
+        CALLER.reset(token)
+
+    assert not caller.is_at_home(os.geteuid())
