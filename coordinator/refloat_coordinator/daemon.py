@@ -403,7 +403,9 @@ class _Parts:
             **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
             **BudgetDesk(self.loop, clock, self.sources.troubles).handlers(),
         }
-        self.operators = Operators(handlers, gateway, self.link.publish, topics, clock, settings.operators.over_mqtt)
+        self.operators = Operators(
+            handlers, gateway.admin_level, self.link.publish, topics, clock, settings.operators.over_mqtt
+        )
         self.control = ControlServer(
             settings.socket,
             handlers,

@@ -28,7 +28,7 @@ from refloat_service import callers, envelopes
 from refloat_service.callers import Caller
 from refloat_service.control import Handler
 from refloat_service.mqtt import Publication
-from refloat_slurm.gateway import AdminLevel, ClusterGateway
+from refloat_slurm.gateway import AdminLevel
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Operators:
     def __init__(
         self,
         handlers: Mapping[str, Handler],
-        gateway: ClusterGateway,
+        admin_level: Callable[[str], Awaitable[AdminLevel]],
         publish: Callable[[Publication], Awaitable[None]],
         topics: Topics,
         clock: Clock,
@@ -57,7 +57,7 @@ class Operators:
     ) -> None:
         self.dropped = 0
         self._handlers = handlers
-        self._gateway = gateway
+        self._admin_level = admin_level
         self._publish = publish
         self._topics = topics
         self._clock = clock
@@ -175,7 +175,7 @@ class Operators:
             Transient: Slurm does not say.
         """
         try:
-            level = await self._gateway.admin_level(user)
+            level = await self._admin_level(user)
         except Refused as error:
             raise Refused(f"nothing was done: Slurm does not tell whether {user} may: {error}") from error
         except (RefloatError, ValueError) as error:

@@ -111,6 +111,29 @@ def test_the_coordinator_has_one_name_and_no_node_can_have_it(folder: Path, refl
     assert "no node can have this name" in node.err
 
 
+def test_an_operator_has_a_certificate_by_the_users_name_and_one_without_a_name_looks_on(
+    folder: Path, refloat: Refloat
+) -> None:
+    refloat("pki", "issue", "--role", "operator")
+    told = json.loads(refloat("pki", "issue", "--role", "operator", "alice,refloat-operator-bob", "--json").out)
+    wrong = refloat("pki", "issue", "--role", "operator", "1x")
+
+    assert certificate(folder / "issued/refloat-operator.pem")
+    assert [one["name"] for one in told["issued"]] == ["refloat-operator-alice", "refloat-operator-bob"]
+    assert {one["role"] for one in told["issued"]} == {"operator"}
+    assert wrong.status == 1
+    assert "does not end with the name of a user" in wrong.err
+
+
+@pytest.mark.parametrize("name", ["refloat-operator", "refloat-operator-alice", "refloat-x"])
+def test_no_node_has_a_name_that_begins_as_those_with_other_rights(folder: Path, refloat: Refloat, name: str) -> None:
+    ended = refloat("pki", "issue", name)
+
+    assert ended.status == 1
+    assert "no node can have this name" in ended.err
+    assert not (folder / f"issued/{name}.pem").exists()
+
+
 def test_what_is_revoked_is_on_the_list_with_all_that_were_issued_before_it(store: Store) -> None:
     issue(store, "n1", "n2")
     issue(store, "n1", again=True)

@@ -9,9 +9,9 @@ from paho.mqtt.client import MQTTMessage
 from unit.coordinator.world import FakeClock, event, eventually, request, status
 
 from refloat_contract.errors import BadMessage
-from refloat_contract.messages import encode
+from refloat_contract.messages import OperatorRequest, encode
 from refloat_contract.topics import Kind, Topics
-from refloat_coordinator.bus import Inbox, deferring_link, read, subscriptions
+from refloat_coordinator.bus import Inbox, deferring_link, passing, read, subscriptions
 from refloat_service.mqtt import Link, MqttSettings, Publication
 
 TOPICS = Topics("test")
@@ -64,6 +64,50 @@ def test_bad_messages_are_counted_acknowledged_and_logged_once_in_a_while(clock:
     assert (inbox.malformed, len(inbox), receipt.count) == (len(BAD) + 1, 0, len(BAD) + 1)
     assert [line["event"] for line in lines] == ["message_ignored", "message_ignored"]
     assert lines[1]["not_logged"] == len(BAD) - 1
+
+
+ASKED = OperatorRequest(id="0" * 32, operator="refloat-operator-alice", command="status")
+ASKS = TOPICS.asks(ASKED.operator)
+
+
+def test_what_operators_ask_is_handed_on_and_acknowledged(clock: FakeClock) -> None:
+    asked: list[OperatorRequest] = []
+    receipt, inbox = Receipt(), Inbox(clock, lambda: None, asked.append)
+    inbox.receive(ASKS, encode(ASKED), receipt)
+
+    assert asked == [ASKED]
+    assert (inbox.malformed, len(inbox), receipt.count) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        (ASKS, b"{}"),
+        (ASKS, encode(ASKED).replace(b'"v":1', b'"v":2')),
+        (ASKS, encode(ASKED) + b" " * (1 << 20)),
+        (TOPICS.asks("refloat-operator-bob"), encode(ASKED)),
+        (ASKS.replace("/v1/", "/v2/"), encode(ASKED)),
+        (TOPICS.answer(ASKED.operator), encode(ASKED)),
+        (TOPICS.node("n1", Kind.REQUEST), encode(ASKED)),
+    ],
+)
+def test_a_request_of_an_operator_that_cannot_be_read_is_counted_and_forgotten(
+    clock: FakeClock, topic: str, payload: bytes
+) -> None:
+    asked: list[OperatorRequest] = []
+    receipt, inbox = Receipt(), Inbox(clock, lambda: None, asked.append)
+    inbox.receive(topic, payload, receipt)
+
+    assert (asked, inbox.malformed, receipt.count) == ([], 1, 1)
+
+
+def test_where_operators_are_not_served_they_are_not_heard(clock: FakeClock) -> None:
+    receipt, inbox = Receipt(), Inbox(clock, lambda: None)
+    inbox.receive(ASKS, encode(ASKED), receipt)
+
+    assert (inbox.malformed, receipt.count) == (1, 1)
+    assert passing(TOPICS, operators=False) == ["refloat/v1/test/coordinator/status"]
+    assert passing(TOPICS, operators=True)[1:] == ["refloat/+/test/operator/+/request"]
 
 
 def test_what_could_not_be_dealt_with_is_the_oldest_again(clock: FakeClock) -> None:

@@ -5,8 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat_contract.errors import Transient
-from refloat_slurm.answers import read_all_jobs, read_node, read_nodes, read_partitions, read_sinfo, read_squeue
-from refloat_slurm.gateway import Job, NodeView, Registration
+from refloat_slurm.answers import (
+    read_admin_level,
+    read_all_jobs,
+    read_node,
+    read_nodes,
+    read_partitions,
+    read_sinfo,
+    read_squeue,
+)
+from refloat_slurm.gateway import AdminLevel, Job, NodeView, Registration
 
 HEAD = (
     "NodeName=n1 Arch=x86_64 CoresPerSocket=1  CPUAlloc=0 CPUEfctv=2 CPUTot=2 CPULoad=0.40 AvailableFeatures=(null)"
@@ -230,3 +238,36 @@ def test_partitions_are_told_with_their_nodes() -> None:
 def test_an_answer_about_partitions_that_is_not_understood_is_no_answer(text: str) -> None:
     with pytest.raises(Transient):
         read_partitions(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        # As sacctmgr -rnP of 24.11 prints it; it finds Alice where alice is asked for.
+        ("alice|Operator\n", AdminLevel.OPERATOR),
+        ("alice|Administrator\n", AdminLevel.ADMINISTRATOR),
+        ("alice|None\n", AdminLevel.NONE),
+        ("", AdminLevel.NONE),
+        ("Alice|Administrator\n", AdminLevel.NONE),
+        ("bob|Administrator\n", AdminLevel.NONE),
+    ],
+)
+def test_a_users_level_is_that_of_this_very_name(text: str, level: AdminLevel) -> None:
+    assert read_admin_level(text, "alice") is level
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alice\n",
+        "alice|\n",
+        "alice|operator\n",
+        "alice|Operator|\n",
+        "bob|None\nalice|Operator\n",
+        "|Operator\nx",
+        "a||",
+    ],
+)
+def test_an_answer_about_a_user_that_is_not_understood_is_no_level(text: str) -> None:
+    with pytest.raises(Transient, match="cannot understand sacctmgr"):
+        read_admin_level(text, "alice")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refloat_contract.errors import RefloatError, Refused, Transient, UnknownNode
-from refloat_slurm.gateway import Change, Job, JobEnd, NodeView
+from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView
 from refloat_slurm.via_scontrol import ScontrolGateway
 
 Tool = Callable[..., str]
@@ -216,3 +216,42 @@ async def test_hidden_partitions_are_asked_for_too(tool: Tool) -> None:
 
     assert await ScontrolGateway(scontrol=scontrol).partitions() == {"main": "n[1-2]"}
     assert arguments(scontrol) == ["-a", "-o", "show", "partitions"]
+
+
+async def test_accounting_is_asked_about_one_user_and_only_read(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCTMGR_FORMAT", "user")
+    sacctmgr = tool("sacctmgr", "alice|Operator\n")
+
+    assert await ScontrolGateway(sacctmgr=sacctmgr).admin_level("alice") is AdminLevel.OPERATOR
+    assert arguments(sacctmgr) == ["-r", "-n", "-P", "show", "user", "name=alice", "format=user,adminlevel"]
+    assert "SACCTMGR_FORMAT" not in environment(sacctmgr)
+
+
+@pytest.mark.parametrize("user", ["", "a,b", "-i", "a b", "a;reboot", "alice\n", "set adminlevel=Admin", "a\0b"])
+async def test_what_does_not_name_one_user_is_not_asked_about(tool: Tool, user: str) -> None:
+    sacctmgr = tool("sacctmgr", "root|Administrator\n")
+    with pytest.raises(ValueError, match="not the name of one user"):
+        await ScontrolGateway(sacctmgr=sacctmgr).admin_level(user)
+
+    assert not was_called(sacctmgr)
+
+
+# What sacctmgr of 24.11 says without accounting, without slurmdbd, and with one that has lost its database.
+NO_ACCOUNTING = (
+    "You are not running a supported accounting_storage plugin\nOnly 'accounting_storage/slurmdbd' is supported.\n"
+)
+NO_SLURMDBD = (
+    "sacctmgr: error: _open_persist_conn: failed to open persistent connection to host:127.0.0.1:6819: Connection"
+    " refused\nsacctmgr: error: Sending PersistInit msg: Connection refused\n"
+)
+NO_DATABASE = "sacctmgr: error: Sending PersistInit msg: Unable to connect to database\n"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "kind"), [(NO_ACCOUNTING, Refused), (NO_SLURMDBD, Transient), (NO_DATABASE, Transient)]
+)
+async def test_accounting_that_does_not_answer_is_no_level(
+    tool: Tool, complaint: str, kind: type[RefloatError]
+) -> None:
+    with pytest.raises(kind):
+        await ScontrolGateway(sacctmgr=tool("sacctmgr", err=complaint, rc=1)).admin_level("alice")
