@@ -22,6 +22,7 @@ from refloat_checks import registry
 from refloat_checks.kernel_rules import RULES
 from refloat_checks.nhc import deviations
 from refloat_checks.nhc.forms import table
+from refloat_cli.operator_file import OperatorSettings
 from refloat_cli.simulate.plan import Plan
 from refloat_contract.held import Hold
 from refloat_contract.words import Phase
@@ -37,16 +38,22 @@ _NOTE: Final = "<!-- Made by docs/generate.py (make docs) from the code; edit th
 
 
 def configuration() -> str:
-    """The reference of both configuration files."""
+    """The reference of all configuration files."""
     intro = (
         "# Configuration\n\n"
-        "Both files are TOML. An unknown key is an error that names the nearest known one; "
-        "`refloat config check FILE` tells before a daemon does.\n"
+        "TOML files: agent.toml on the nodes, coordinator.toml where the coordinator runs, operator.toml where\n"
+        "somebody asks the coordinator over MQTT ([broker](broker.md)).\n"
+        "An unknown key is an error that names the nearest known one; `refloat config check FILE` tells before a daemon"
+        " does.\n"
         "An environment variable overrides a key: `REFLOAT_AGENT__SLURM__POLL_S=10`, "
         "`REFLOAT_COORDINATOR__FEED__PERIOD_S=2`.\n\n"
     )
-    agent = reference(AgentSettings, "agent.toml")
-    return _NOTE + intro + agent + "\n" + reference(CoordinatorSettings, "coordinator.toml")
+    files = (
+        reference(AgentSettings, "agent.toml"),
+        reference(CoordinatorSettings, "coordinator.toml"),
+        reference(OperatorSettings, "operator.toml"),
+    )
+    return _NOTE + intro + "\n".join(files)
 
 
 def checks() -> str:

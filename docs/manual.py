@@ -16,6 +16,7 @@ from refloat_agent import main as agent
 from refloat_agent.config import AgentSettings
 from refloat_cli import main as command_line
 from refloat_cli import nhc, nhc_options
+from refloat_cli.operator_file import OperatorSettings
 from refloat_coordinator import main as coordinator
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_service.reference import reference
@@ -23,7 +24,7 @@ from refloat_service.reference import reference
 _PROJECT: Final = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 _ALL: Final = (
     "refloat(1)", "refloat-agent(8)", "refloat-coordinator(8)", "nhc(8)",
-    "refloat-agent.toml(5)", "refloat-coordinator.toml(5)",
+    "refloat-agent.toml(5)", "refloat-coordinator.toml(5)", "refloat-operator.toml(5)",
 )  # fmt: skip
 _EXIT: Final = (
     ("0", "Good."),
@@ -52,6 +53,8 @@ def pages(checks: str) -> dict[str, str]:
     made["agent.toml.5"] = _settings("refloat-agent.toml", about, reference(AgentSettings, "keys"), checks)
     about = "configuration of the coordinator of refloat"
     made["coordinator.toml.5"] = _settings("refloat-coordinator.toml", about, reference(CoordinatorSettings, "keys"))
+    about = "how an operator of refloat reaches the coordinator over MQTT"
+    made["operator.toml.5"] = _settings("refloat-operator.toml", about, reference(OperatorSettings, "keys"))
     return made
 
 

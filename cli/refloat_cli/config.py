@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     AGENT = "agent"
     COORDINATOR = "coordinator"
+    OPERATOR = "operator"
     NHC = "nhc"
 
 
@@ -27,12 +28,15 @@ class Part(StrEnum):
 
     AGENT = "agent"
     COORDINATOR = "coordinator"
+    OPERATOR = "operator"
     CHECKS = "checks"
 
 
 @app.command(epilog="Example: refloat config check /etc/refloat/agent.toml /etc/refloat/coordinator.toml")
 def check(
-    files: Annotated[list[Path], typer.Argument(help="agent.toml, coordinator.toml, nhc.conf, or files like them.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="agent.toml, coordinator.toml, operator.toml, nhc.conf, or files like them.")
+    ],
     *,
     kind: Annotated[Kind | None, typer.Option(help="Whose they are, where their names and keys do not tell.")] = None,
     json: Json = False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `refloat config` runs: the models of both daemons, the lint of an nhc.conf, and what a file is meant for."""
+"""What `refloat config` runs: the models of the configuration files, the lint of an nhc.conf, and whose a file is."""
 
 import contextlib
 import tomllib
@@ -17,11 +17,16 @@ from refloat_checks.nhc import plan, sources
 from refloat_checks.nhc import registry as nhc_registry
 from refloat_checks.nhc.lint import lint
 from refloat_cli.config import Kind, Part
+from refloat_cli.operator_file import OperatorSettings
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_service import settings
 
-_MODELS: dict[Kind, type[BaseModel]] = {Kind.AGENT: AgentSettings, Kind.COORDINATOR: CoordinatorSettings}
+_MODELS: dict[Kind, type[BaseModel]] = {
+    Kind.AGENT: AgentSettings,
+    Kind.COORDINATOR: CoordinatorSettings,
+    Kind.OPERATOR: OperatorSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def recognised(file: Path) -> Kind:
     likely = [kind for kind, number in known.items() if number and number == max(known.values())]
     if len(likely) == 1:
         return likely[0]
-    raise Misconfigured(f"{file}: cannot tell whose configuration this is: say --kind agent or --kind coordinator")
+    raise Misconfigured(f"{file}: cannot tell whose configuration this is: say --kind agent, coordinator or operator")
 
 
 def _only(kind: Kind) -> set[str]:
@@ -118,6 +123,7 @@ def reference(part: Part | None) -> str:
     parts = {
         Part.AGENT: lambda: settings.reference(AgentSettings, "agent.toml"),
         Part.COORDINATOR: lambda: settings.reference(CoordinatorSettings, "coordinator.toml"),
+        Part.OPERATOR: lambda: settings.reference(OperatorSettings, "operator.toml"),
         Part.CHECKS: _checks,
     }
     return "\n".join(write() for name, write in parts.items() if part in (None, name))

@@ -107,7 +107,7 @@ async def _fresh(
     while True:
         newest: list[dict[str, Any]] = await session.call("events", **only, limit=limit)
         last = max((place for place, event in enumerate(newest) if event["id"] in known), default=None)
-        if last is not None or not known or len(newest) < limit or limit == _MOST:
+        if last is not None or len(newest) < limit or limit == _MOST:
             return newest[-_WINDOW:], newest[last + 1 :] if last is not None else newest
         limit = min(10 * limit, _MOST)
 

@@ -15,7 +15,9 @@ import pytest
 from brokers import free_port
 from mosquitto import TOP, Mosquitto
 
-from refloat_contract.errors import Refused
+from refloat_cli import operator_file
+from refloat_cli.remote import BrokerWay
+from refloat_contract.errors import Refused, Transient
 from refloat_coordinator.config import CoordinatorSettings
 from refloat_coordinator.main import ENV_PREFIX
 from refloat_service import settings
@@ -144,6 +146,19 @@ async def test_a_node_set_up_the_same_way_reaches_it_too(
         await link.publish(Publication("refloat/v1/lab/node/n3/status", b"{}"))
         with pytest.raises(Refused):
             await link.publish(Publication("refloat/v1/lab/node/n4/status", b"{}"))
+
+
+async def test_an_operator_set_up_by_the_page_reaches_it_and_is_told_that_nobody_leads(
+    machine: Machine, broker: Mosquitto, blocks: dict[str, str]
+) -> None:
+    said = machine.run(blocks["operator"])
+    found = operator_file.load(machine.root / "etc/refloat/operator.toml")
+    way = BrokerWay(found.model_copy(update={"mqtt": found.mqtt.model_copy(update={"host": "localhost"})}))
+
+    with pytest.raises(Transient, match="is there, but no coordinator leads"):
+        await way.call("status", 0.5)
+    assert "good (operator)" in said
+    assert "Denied" not in broker.log()
 
 
 def test_every_path_of_the_shipped_configuration_is_one_that_the_page_fills(

@@ -66,6 +66,7 @@ _NODE_READERS: Mapping[str, Callable[[str], Any]] = {
     "squeue": answers.read_squeue,
     "squeue -a": answers.read_all_jobs,
     "partitions": answers.read_partitions,
+    "sacctmgr": lambda text: answers.read_admin_level(text, "alice"),
 }
 
 
@@ -120,6 +121,8 @@ def _mqtt(data: bytes) -> None:
         messages.SlurmView,
         messages.CoordinatorStatus,
         messages.WaveReport,
+        messages.OperatorRequest,
+        messages.OperatorAnswer,
     ):
         with contextlib.suppress(RefloatError):
             messages.encode(messages.decode(model, payload))
@@ -186,6 +189,16 @@ TARGETS = (
     ),
     Target("toml", _toml, (), (b'cluster = "c"\n[mqtt]\nhost = "h"\n[[check]]\ntype = "mount"\npath = "/"\n',)),
     Target("mqtt", _mqtt, (), (b'refloat/v1/c/node/n1/order\n{"v":1,"id":"o","node":"n1","kind":"grant","epoch":1}',)),
+    Target(
+        "operator",
+        _mqtt,
+        (),
+        (
+            b'refloat/v1/c/operator/refloat-operator-a/request\n{"v":1,"id":"0123456789abcdef","ticket":"t"}',
+            b'refloat/v1/c/operator/refloat-operator-a/answer\n{"v":1,"request":"r","answer":"a","part":1,"text":"{"}',
+            b'refloat/v1/c/operator/o/request\n{"operator":"o","command":"wave_start","arguments":{"spec":{}}}',
+        ),
+    ),
     Target(
         "kernel_log", _kernel_log, OSError, (b"6,1,100,-;EDAC MC0: 1 CE\0003,2,200,-;nfs: server x not responding",)
     ),

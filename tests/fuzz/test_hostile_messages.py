@@ -24,16 +24,22 @@ from refloat_agent.effects.slurm import AgentSlurm
 from refloat_agent.simulated import SimulatedMachine
 from refloat_agent.spool import Spool
 from refloat_cli.demo.cluster import CLUSTER, DemoCluster, Plan
-from refloat_contract.messages import CoordinatorStatus, Message, Order, SlurmView, encode
-from refloat_contract.topics import Kind, Topics
+from refloat_contract.messages import CoordinatorStatus, Message, OperatorRequest, Order, SlurmView, encode
+from refloat_contract.topics import NODE_KINDS, Kind, Topics
 from refloat_contract.words import OrderKind
+from refloat_coordinator.bus import Inbox
+from refloat_coordinator.clock import SteadyClock
+from refloat_coordinator.operations import EFFECTS, is_look
+from refloat_coordinator.operators import Operators
 from refloat_service import control
-from refloat_service.control import ControlServer
-from refloat_service.mqtt import MqttSettings
+from refloat_service.control import ControlServer, Handler
+from refloat_service.mqtt import MqttSettings, Publication
+from refloat_slurm.gateway import AdminLevel
 from refloat_slurm.simulated import SimulatedSlurmctld, run
 
 TOPICS = Topics("c")
 NODE, CALLS = "n1", 60
+ALICE = "refloat-operator-alice"
 
 KINDS = st.sampled_from([str(kind) for kind in OrderKind] + ["reboot", "", "GRANT"])
 NUMBERS = st.one_of(st.integers(), st.floats(), st.just(2**70), st.just(-1))
@@ -57,8 +63,8 @@ PAYLOADS = st.one_of(
     ),
 )
 PLACES = st.one_of(
-    st.sampled_from([TOPICS.node(NODE, kind) for kind in Kind if kind not in {Kind.WAVE, Kind.COORDINATOR}]),
-    st.sampled_from([TOPICS.coordinator(), TOPICS.wave("w1"), "refloat/v9/c/node/n1/order", "x"]),
+    st.sampled_from([TOPICS.node(NODE, kind) for kind in sorted(NODE_KINDS)]),
+    st.sampled_from([TOPICS.coordinator(), TOPICS.wave("w1"), TOPICS.answer(ALICE), "refloat/v9/c/node/n1/order", "x"]),
 )
 
 
@@ -162,6 +168,62 @@ async def test_whatever_is_forged_over_mqtt_a_node_that_slurm_has_in_service_sta
     assert not machine.rebooting.is_set()
     assert "DRAIN" not in shown.flags
     assert shown.reason == ""
+
+
+ASKED = {"v": 1, "id": "0" * 32, "operator": ALICE, "command": "wave_start", "ticket": "t", "arguments": {}}
+REQUESTS = st.one_of(
+    PAYLOADS,
+    st.dictionaries(
+        st.sampled_from(list(ASKED)), st.one_of(VALUES, st.sampled_from(list(ASKED.values()))), max_size=6
+    ).map(lambda fields: json.dumps({**ASKED, **fields}).encode()),
+    st.sampled_from(["status", "wave_plan", "breaker_close", "wave_abort", "explode"]).map(
+        lambda command: json.dumps({**ASKED, "command": command}).encode()
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([ALICE, "refloat-operator-bob", NODE, "refloat-operator"]), REQUESTS), max_size=8
+    )
+)
+def test_whatever_an_operator_sends_nothing_is_done_without_slurms_word_and_the_next_is_answered(
+    said: list[tuple[str, bytes]],
+) -> None:
+    deeds, published = Deeds(), []
+
+    async def no_one(_user: str) -> AdminLevel:
+        return AdminLevel.NONE
+
+    async def publish(publication: Publication) -> None:
+        published.append(publication)
+
+    async def story() -> None:
+        handlers: dict[str, Handler] = dict.fromkeys(EFFECTS, deeds.act) | {"status": deeds.status}
+        changes = {name: handler for name, handler in handlers.items() if name == "status" or not is_look(name)}
+        operators = Operators(changes, no_one, publish, TOPICS, SteadyClock(), "act")
+        inbox = Inbox(SteadyClock(), lambda: None, operators.put)
+        works = [asyncio.create_task(work) for work in operators.works().values()]
+        for name, payload in said:
+            inbox.receive(TOPICS.asks(name), payload, lambda: None)
+        await asyncio.sleep(0)
+        last = OperatorRequest(id="f" * 32, operator="refloat-operator-carol", command="status")
+        inbox.receive(TOPICS.asks(last.operator), encode(last), lambda: None)
+        async with asyncio.timeout(5):
+            while TOPICS.answer(last.operator) not in {one.topic for one in published}:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+
+    with capture_logs():
+        asyncio.run(story())
+
+    assert deeds.done == 0
+    assert {one.topic for one in published} <= {
+        TOPICS.answer(f"refloat-operator-{user}") for user in ("alice", "bob", "carol")
+    }
 
 
 class Deeds:

@@ -14,6 +14,7 @@ from daemons import Refloat
         ("my-coordinator.toml", "", "coordinator"),
         ("a.toml", 'mode = "act"\n', "agent"),
         ("b.toml", "max_events = 5000\n", "coordinator"),
+        ("operator.toml", 'cluster = "c"\n[mqtt]\nport = 1884\n', "operator"),
     ],
 )
 def test_a_good_file_is_recognised_by_name_or_keys(
@@ -59,7 +60,7 @@ def test_json_tells_the_same(refloat: Refloat, tmp_path: Path) -> None:
 def test_a_file_that_could_be_either_wants_a_kind(refloat: Refloat, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('cluster = "c"\n')
 
-    assert "say --kind agent or --kind coordinator" in refloat("config", "check", tmp_path / "x.toml").err
+    assert "say --kind agent, coordinator or operator" in refloat("config", "check", tmp_path / "x.toml").err
     assert refloat("config", "check", "--kind", "agent", tmp_path / "x.toml").status == 0
 
 

@@ -104,6 +104,11 @@ def test_every_setting_is_described() -> None:
         ("[influx]\nkind = 'v2'", "also needs org, bucket, token_file"),
         ("[influx]\nurl = 'influx1:8086'", "url"),
         ("socket_mode = '0999'", "socket_mode"),
+        ("[operators]\nover_mqtt = 'all'", "operators.over_mqtt"),
+        (
+            "[operators]\nover_mqtt = 'act'\n[mqtt]\nhost = 'ctl'\ntls = false",
+            "could give themselves out as an operator",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
