@@ -29,7 +29,7 @@ LOOK_S: Final = 2.0
 _CONNECT_S: Final = 10.0
 _AGAIN_S: Final = 3.0
 _WINDOW: Final = 50
-_MOST: Final = 100_000
+_MOST: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from refloat_contract.words import (
 )
 
 MAX_PAYLOAD_BYTES = 1 << 20
-MAX_PARTS: Final = 1300
-"""Of an answer to an operator: no larger than what the control socket takes, 256 MiB."""
+MAX_PARTS: Final = 200
+"""Of an answer to an operator."""
 
 
 class Message(BaseModel):

@@ -421,7 +421,9 @@ class _Parts:
 
     def leading(self) -> Leading:
         """What tells numbers."""
-        return Leading(self.epoch, self.loop, self._ledger, self.inbox, self.link, self.outbox, tuple(self.notices))
+        return Leading(
+            self.epoch, self.loop, self._ledger, self.inbox, self.operators, self.link, self.outbox, tuple(self.notices)
+        )
 
     async def _jobs_ended(self, order: EndJobs, jobs: Sequence[EndedJob]) -> None:
         await self.loop.note(hand_rules.told(order, jobs, int(self._clock.now() * 1e9)))

@@ -50,6 +50,9 @@ SAVES: Final = Family("ledger_saves", "1: what is decided can be saved; 0: nothi
 AGE: Final = Family("step_age_seconds", "How long ago the loop has taken its last step.")
 BROKER: Final = Family("broker_connected", "1: the MQTT broker answers.")
 MALFORMED: Final = Family("messages_malformed_total", "Messages that could not be read.", counts=True)
+UNANSWERED: Final = Family(
+    "operator_requests_dropped_total", "Requests of operators over MQTT that were too many, or too fast.", counts=True
+)
 WAITING: Final = Family("outbox_waiting", "Events that InfluxDB has not taken yet.")
 REJECTED: Final = Family("outbox_rejected", "Events that InfluxDB will never take, set aside until the next start.")
 DROPPED: Final = Family("outbox_dropped_total", "Events that were dropped undelivered for want of room.", counts=True)
@@ -68,6 +71,7 @@ DAEMON: Final = (
     AGE,
     BROKER,
     MALFORMED,
+    UNANSWERED,
     WAITING,
     REJECTED,
     DROPPED,

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from refloat_contract import operators
 from refloat_contract.errors import RefloatError, Refused, Transient
-from refloat_contract.messages import OperatorRequest, encode
+from refloat_contract.messages import MAX_PARTS, OperatorRequest, encode
 from refloat_contract.topics import Topics
 from refloat_coordinator import operations
 from refloat_coordinator.clock import Clock
@@ -106,6 +106,8 @@ class Operators:
                 self._going.discard((request.operator, request.id))
 
     async def _send(self, request: OperatorRequest, text: str) -> None:
+        if len(text) > MAX_PARTS * operators.PART_CHARACTERS:
+            text = _text(envelopes.of_error(Refused("the answer is too large for MQTT: ask for less at once")))
         answer = secrets.token_hex(8)
         try:
             for part in operators.parts(text, request=request.id, answer=answer):
@@ -148,9 +150,7 @@ class Operators:
             )
         now = self._clock.now()
         if not request.ticket:
-            ticket = secrets.token_hex(16)
-            self._tickets.give(ticket, request.operator, request.id, now)
-            return _text({"ticket": ticket})
+            return _text({"ticket": self._tickets.give(secrets.token_hex(16), request.operator, request.id, now)})
         known = self._tickets.use(request.ticket, request.operator, request.id, now)
         if known is not None:
             return known

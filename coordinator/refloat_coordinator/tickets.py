@@ -43,15 +43,18 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def give(self, name: str, operator: str, request: str, now: float) -> None:
-        """Give out the ticket ``name``, which nobody can guess, for one request of one operator."""
+    def give(self, name: str, operator: str, request: str, now: float) -> str:
+        """Give out the ticket ``name``, which nobody can guess, for one request of one operator, or the one it has."""
         self._forget(now)
-        theirs = [key for key, ticket in self._tickets.items() if ticket.operator == operator]
-        for key in theirs[: max(0, len(theirs) - MOST_OF_ONE + 1)]:
+        theirs = {key: ticket for key, ticket in self._tickets.items() if ticket.operator == operator}
+        if own := [key for key, ticket in theirs.items() if ticket.request == request]:
+            return own[0]
+        for key in list(theirs)[: max(0, len(theirs) - MOST_OF_ONE + 1)]:
             del self._tickets[key]
         while len(self._tickets) >= MOST:
             del self._tickets[next(iter(self._tickets))]
         self._tickets[name] = Ticket(operator, request, now + LIFE_S)
+        return name
 
     def use(self, name: str, operator: str, request: str, now: float) -> str | None:
         """Use a ticket up: None when its request may be carried out now, by whoever asked; else the answer to it.

@@ -14,6 +14,7 @@ from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop
 from refloat_coordinator.metrics import Metrics
 from refloat_coordinator.notifications import Notices
+from refloat_coordinator.operators import Operators
 from refloat_coordinator.outbox import Outbox
 from refloat_coordinator.rooms import Rooms
 from refloat_service.mqtt import Link
@@ -27,6 +28,7 @@ class Leading:
     loop: Loop
     ledger: Ledger
     inbox: Inbox
+    operators: Operators
     link: Link
     outbox: Outbox | None
     notices: tuple[Notices, ...] = ()
@@ -94,6 +96,7 @@ class Vitals:
         yield Gauge(gauges.AGE, self._clock.now() - loop.stepped_at)
         yield Gauge(gauges.BROKER, own.link.connected)
         yield Gauge(gauges.MALFORMED, own.inbox.malformed)
+        yield Gauge(gauges.UNANSWERED, own.operators.dropped)
         if outbox is not None:
             yield Gauge(gauges.WRITTEN, outbox.delivered)
             yield Gauge(gauges.FAILURES, outbox.failures)

@@ -5,7 +5,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from mosquitto import CLUSTER, Site
+from mosquitto import ALICE, BOB, CLUSTER, Site
 
 from refloat_cli.pki.authority import COORDINATOR, OPERATOR
 from refloat_contract.topics import Kind, Topics
@@ -21,6 +21,8 @@ NOT_A_NODES = [
     *(TOPICS.node("n1", kind) for kind in ORDERS),
     TOPICS.wave("w1"),
     TOPICS.coordinator(),
+    TOPICS.asks(ALICE),
+    TOPICS.answer("n1"),
     Topics("other").node("n1", Kind.STATUS),
     f"refloat/v2/{CLUSTER}/node/n1/status",
     f"refloat/v1/{CLUSTER}/node/n1",
@@ -86,6 +88,24 @@ async def test_an_operator_hears_everything_and_can_tell_nothing(site: Site) -> 
 
     assert heard == b"please"
     assert all("Not authorized" in each for each in said)
+
+
+async def test_an_operators_own_certificate_lets_them_ask_and_hear_the_answer_and_nothing_else(site: Site) -> None:
+    everything = ("#", "refloat/#", TOPICS.answer("+"), TOPICS.asks("+"), TOPICS.node("+", Kind.STATUS))
+    async with site.client(COORDINATOR, TOPICS.any_asks()) as coordinator, site.client(ALICE, *everything) as alice:
+        async with site.client("n2") as n2:
+            await n2.says(TOPICS.node("n2", Kind.STATUS), b"of n2")
+        asked = await alice.says(TOPICS.asks(ALICE), b"please")
+        refused = [
+            await alice.says(topic) for topic in (*NOT_A_NODES[2:], TOPICS.asks(BOB)) if topic != TOPICS.asks(ALICE)
+        ]
+        said = [await coordinator.says(TOPICS.answer(name), name.encode()) for name in (BOB, ALICE)]
+        heard = await alice.hears(TOPICS.answer(ALICE))
+        await coordinator.hears(TOPICS.asks(ALICE))
+
+    assert (asked, said, heard) == ("", ["", ""], ALICE.encode())
+    assert all("Not authorized" in each for each in refused)
+    assert {topic for topic, _ in alice.heard} <= {TOPICS.answer(ALICE), TOPICS.coordinator(), TOPICS.wave("w1")}
 
 
 async def test_a_node_can_neither_push_another_off_nor_take_what_waits_for_the_coordinator(site: Site) -> None:
@@ -160,3 +180,7 @@ def test_the_access_list_names_every_topic_of_the_contract(site: Site) -> None:
         assert f"topic read {TOPICS.any_version('+', kind)}\n" in named
     for kind in ORDERS:
         assert f"topic write {TOPICS.node('+', kind)}\n" in named
+    assert f"pattern write {TOPICS.asks('%u')}\n" in named
+    assert f"pattern read {TOPICS.answer('%u')}\n" in named
+    assert f"topic read {TOPICS.any_asks()}\n" in named
+    assert f"topic write {TOPICS.answer('+')}\n" in named

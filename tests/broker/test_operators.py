@@ -212,6 +212,12 @@ async def test_without_a_coordinator_the_command_line_says_what_to_look_at(scene
         await scene.way().call("wave_list", 0.5)
 
 
+async def test_what_the_access_list_forbids_is_said_by_the_broker(scene: Scene) -> None:
+    mqtt = scene.site.settings(ALICE)
+    with pytest.raises(Refused, match="the broker refused refloat/v1/other/operator/refloat-operator-alice/request"):
+        await BrokerWay(OperatorSettings(cluster="other", mqtt=mqtt)).call("wave_list")
+
+
 async def test_a_certificate_that_is_no_operators_is_told_before_anything_is_said(scene: Scene) -> None:
     with pytest.raises(Misconfigured, match="'n1' is not the name of an operator: refloat-operator-USER"):
         await scene.way("n1").call("wave_list")

@@ -27,6 +27,13 @@ def test_a_ticket_lets_its_request_act_once_and_then_tells_what_came_of_it(ticke
         tickets.use("t", ALICE, "r", 500.0 + LIFE_S)
 
 
+def test_a_request_has_one_ticket_however_often_it_asks_for_one(tickets: Tickets) -> None:
+    assert tickets.give("u", ALICE, "r", 1.0) == "t"
+    assert tickets.give("u", BOB, "r", 1.0) == "u"
+    assert tickets.use("t", ALICE, "r", 1.0) is None
+    assert tickets.give("v", ALICE, "r", 2.0) == "t"
+
+
 @pytest.mark.parametrize(
     ("name", "operator", "request_id", "now"),
     [
@@ -68,8 +75,8 @@ def test_in_any_order_of_repeats_losses_and_restarts_nothing_acts_twice(seed: in
         now += dice.choice((0.0, 0.1, 5.0, 30.0))
         match dice.choice(("give", "use", "use", "use", "keep", "restart")):
             case "give":
-                given.append((f"t{number}", f"o{dice.randrange(4)}", f"r{number}"))
-                tickets.give(*given[-1], now)
+                operator, request = f"o{dice.randrange(4)}", f"r{number // 8}"
+                given.append((tickets.give(f"t{number}", operator, request, now), operator, request))
             case "keep" if acted:
                 tickets.keep(dice.choice(acted), "done", now)
             case "restart" if not dice.randrange(10):

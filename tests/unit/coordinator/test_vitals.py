@@ -5,11 +5,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from unit.coordinator.cluster import Agent, Cluster, Run
 from unit.coordinator.world import event, eventually
 
+from refloat_contract.topics import Topics
 from refloat_contract.words import EventKind, Phase
 from refloat_coordinator import gauges
 from refloat_coordinator.desk import Desk
 from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.metrics import EVENTS, OUTAGES, PHASES, PREFIX
+from refloat_coordinator.operators import Operators
 from refloat_coordinator.vitals import Leading, Vitals
 from refloat_service.mqtt import Link, MqttSettings
 
@@ -22,7 +24,10 @@ class Scene:
         self.run = Run(self.cluster, ledger, 1)
         self.vitals = Vitals(self.cluster.clock, stalled_s=30)
         link = Link(MqttSettings(), client_id="x")
-        self.leading = Leading(7, self.run.loop, ledger, self.run.inbox, link, None)
+        clock, slurm = self.cluster.clock, self.cluster.admin_level
+        operators = Operators({}, slurm, link.publish, Topics("c"), clock, "look")
+        operators.dropped = 3
+        self.leading = Leading(7, self.run.loop, ledger, self.run.inbox, operators, link, None)
         self.desk = Desk(self.run.loop, ledger, self.cluster.clock)
 
     async def scraped(self) -> dict[str, float]:
@@ -57,6 +62,7 @@ async def test_what_is_scraped_is_what_is_so(ledger: Ledger) -> None:
     assert found["refloat_leads[]"] == 1
     assert found["refloat_epoch[]"] == 7
     assert found["refloat_slurm_reads_total[]"] == 2
+    assert found["refloat_operator_requests_dropped_total[]"] == 3
     assert found["refloat_outbox_waiting[]"] == 1  # the wave's beginning
 
 
