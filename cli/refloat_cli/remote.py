@@ -10,7 +10,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ LOOK_S: Final = 2.0
 """Between two looks at what is watched or followed."""
 _CONNECT_S: Final = 10.0
 _AGAIN_S: Final = 3.0
+_CHANGE_S: Final = 30.0
+"""Longer than the coordinator waits for Slurm's accounting."""
+_DOUBT: Final = "; the record has whether it was done (refloat wave list, refloat events)"
 _WINDOW: Final = 50
 _MOST: Final = 50_000
 
@@ -150,22 +153,31 @@ class _Session:
         answer = await self._answer(request, deadline_s)
         if isinstance(ticket := answer.get("ticket"), str):
             with_it = request.model_copy(update={"ticket": ticket})
-            answer = await self._answer(with_it, until - time.monotonic())
+            answer = await self._answer(with_it, max(_CHANGE_S, until - time.monotonic()))
         if "result" not in answer:
             raise BadMessage(f"{command}: an answer that cannot be read")
         return answer["result"]
 
     async def _answer(self, request: OperatorRequest, left_s: float) -> dict[str, Any]:
-        asking = asyncio.ensure_future(self._asked(request))
+        try:
+            answer = await self._within(left_s, self._asked(request))
+        except Transient as error:
+            # Nobody knows then whether what has its ticket was done.
+            raise Transient(f"{error}{_DOUBT}" if request.ticket else str(error)) from error
+        return envelopes.without_error(answer)
+
+    async def _within(self, left_s: float, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        """What comes of the work while there is time, and a connection."""
+        asking = asyncio.ensure_future(work)
         ending = self.ending
         waited_for: list[asyncio.Future[Any]] = [asking] if ending is None else [asking, ending]
         try:
             await asyncio.wait(waited_for, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
-                return envelopes.without_error(asking.result())
+                return asking.result()
             if ending is not None and ending.done():
                 ending.result()
-            raise Transient(self._unanswered(request))
+            raise Transient(self._unanswered())
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -184,13 +196,12 @@ class _Session:
                     if text is not None and (answer := _read(text)) and not (request.ticket and "ticket" in answer):
                         return answer
 
-    def _unanswered(self, request: OperatorRequest) -> str:
+    def _unanswered(self) -> str:
         who = "no coordinator leads"
         if self._leader is not None and self._leader.online:
             who = f"the coordinator on {self._leader.host or 'another host'} does not answer"
-        doubt = "; whether it was done is in the record (refloat wave list, refloat events)" if request.ticket else ""
         return (
-            f"{_where(self._mqtt)} is there, but {who} {self._name}{doubt}: see that it runs, that its [operators]"
+            f"{_where(self._mqtt)} is there, but {who} {self._name}: see that it runs, that its [operators]"
             f' over_mqtt is not "no", and that cluster {self._topics.cluster!r} and the broker\'s access list are right'
         )
 

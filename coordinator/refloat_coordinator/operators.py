@@ -144,6 +144,7 @@ class Operators:
         """Carry out what changes something: once, if Slurm lets this user."""
         self._handler(request.command)
         if self._rights != "act":
+            log.warning("operator_refused", command=request.command, operator=user, why="operators.over_mqtt")
             raise Refused(
                 f"over MQTT operators may only look here: {request.command} is for the control socket on the"
                 ' coordinator\'s host, unless its coordinator.toml says [operators] over_mqtt = "act"'

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every gateway promises, as plain async functions over a world: simulated, or real Slurm in the lab.
 
-Each function takes a `World` whose nodes are IDLE, empty and registered, with ReturnToService=1, and may leave a mess.
+Each function takes a `World` whose nodes are IDLE, empty and registered, with ReturnToService=1 and without accounting,
+and may leave a mess.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -333,6 +334,15 @@ async def partitions_are_told_with_their_nodes(world: World) -> None:
     assert any(world.node in NodeSet(nodes) for nodes in told.values())
 
 
+async def without_accounting_nobody_is_said_to_be_an_operator(world: World) -> None:
+    for user in ("root", "alice"):
+        with pytest.raises(Refused, match="accounting"):
+            await world.gateway.admin_level(user)
+    for wrong in ("", "a,b", "-i", "a b"):
+        with pytest.raises(ValueError, match="not the name of one user"):
+            await world.gateway.admin_level(wrong)
+
+
 PROMISES: Final[Sequence[Promise]] = (
     a_drain_is_seen_with_its_reason_user_and_time,
     an_idle_node_is_in_service_and_has_no_jobs,
@@ -357,4 +367,5 @@ PROMISES: Final[Sequence[Promise]] = (
     an_unannounced_reboot_takes_the_node_down,
     a_drained_node_that_loses_power_keeps_the_words_of_its_reason,
     partitions_are_told_with_their_nodes,
+    without_accounting_nobody_is_said_to_be_an_operator,
 )

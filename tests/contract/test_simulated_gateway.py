@@ -23,6 +23,7 @@ class SimulatedWorld:
 
     def __init__(self, rules: Rules) -> None:
         self.slurmctld = SimulatedSlurmctld(("n1", "n2", "n3"), rules=rules, now=1_800_000_000.0)
+        self.slurmctld.accounting = None
         self.gateway = SimulatedGateway(self.slurmctld)
         self.node = "n1"
         self._boots: dict[str, float] = {}

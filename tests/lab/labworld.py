@@ -59,15 +59,17 @@ class LabWorld:
 
 def gateway_inside(lab: Lab, name: str, folder: Path, backend: str) -> ScontrolGateway | PyslurmGateway:
     """The gateway as it would work in the container ``name``; its wrappers, in ``folder``, serve this boot only."""
-    programs = ("scontrol", "sinfo", "squeue", "scancel")
-    scontrol, sinfo, squeue, scancel = (_wrapper(folder / word, lab, name, f"/usr/bin/{word}") for word in programs)
+    programs = ("scontrol", "sinfo", "squeue", "scancel", "sacctmgr")
+    scontrol, sinfo, squeue, scancel, sacctmgr = (
+        _wrapper(folder / word, lab, name, f"/usr/bin/{word}") for word in programs
+    )
     if backend == "pyslurm":
         place = lab.node(name).share / "pyslurm"
         if not place.exists():
             shutil.copytree(PYSLURM_FOLDER, place)
         python = _wrapper(folder / "python", lab, name, "/usr/lib/refloat/bin/python", {"PYTHONPATH": "/lab/pyslurm"})
-        return PyslurmGateway(squeue=squeue, python=python, scontrol=scontrol, scancel=scancel)
-    return ScontrolGateway(scontrol, sinfo, squeue, scancel=scancel)
+        return PyslurmGateway(squeue=squeue, python=python, scontrol=scontrol, scancel=scancel, sacctmgr=sacctmgr)
+    return ScontrolGateway(scontrol, sinfo, squeue, scancel=scancel, sacctmgr=sacctmgr)
 
 
 def _wrapper(path: Path, lab: Lab, name: str, program: str, environment: Mapping[str, str] | None = None) -> str:
