@@ -9,15 +9,19 @@ because `import pyslurm` ends the interpreter when slurm.conf cannot be read. It
     {"op": "update", "name": "n1", "state": "DRAIN", "reason": "x"}       {}
     any, when pyslurm raised                                              {"error": "text", "errno": 1800}
 
-The first line it writes is a greeting: ``{"pyslurm": "24.11.0"}``, or an error when there is no pyslurm.
+The first line it writes is a greeting: ``{"pyslurm": "24.11.0"}``, or an error when there is no pyslurm that fits.
 """
 
 import json
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+_SLURM_SAYS_S: Final = 5.0
 
 
 def main() -> int:
@@ -29,10 +33,46 @@ def main() -> int:
     except ImportError as error:
         _say(answers, {"error": f"cannot import pyslurm: {error}"})
         return 1
-    _say(answers, {"pyslurm": str(getattr(pyslurm, "__version__", "of unknown version"))})
+    version = str(getattr(pyslurm, "__version__", "of unknown version"))
+    if why := misfit(version, _slurm_says()):
+        _say(answers, {"error": why})
+        return 1
+    _say(answers, {"pyslurm": version})
     for line in sys.stdin:
         _say(answers, _answer(pyslurm, json.loads(line)))
     return 0
+
+
+def misfit(pyslurm: str, slurm: str) -> str:
+    """Say why this pyslurm must not be asked: it was compiled for another release of Slurm; empty where none is known.
+
+    After an update of Slurm alone it may still be imported, and then reads another release's records by its own.
+    """
+    compiled_for, here = _release(pyslurm), _release(slurm)
+    if not compiled_for or not here or compiled_for == here:
+        return ""
+    return f"pyslurm {pyslurm} is for another release than this Slurm's ({slurm})"
+
+
+def _release(text: str) -> tuple[int, ...]:
+    # "slurm 24.05.3", "slurm-wlm 22.05.8" and pyslurm's "24.5.0": the first two numbers are the release.
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return tuple(int(number) for number in found.groups()) if found else ()
+
+
+def _slurm_says() -> str:
+    try:
+        done = subprocess.run(
+            ["scontrol", "--version"],  # noqa: S607 - as the gateway finds it
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SLURM_SAYS_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _own_stdout() -> TextIO:

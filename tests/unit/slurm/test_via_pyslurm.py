@@ -13,6 +13,7 @@ import pytest
 from refloat_contract.errors import RefloatError, Refused, Transient, UnknownNode
 from refloat_slurm.choose import choose
 from refloat_slurm.gateway import Change, NodeView, Registration
+from refloat_slurm.pyslurm_worker import misfit
 from refloat_slurm.via_pyslurm import PyslurmGateway
 
 FAKE = Path(__file__).parent / "fake_pyslurm"
@@ -190,6 +191,37 @@ async def test_a_pyslurm_that_cannot_be_imported_is_told_of(gateway: PyslurmGate
 
     with pytest.raises(Transient, match=r"cannot import pyslurm: libslurm\.so\.42"):
         await gateway.node("n1")
+
+
+@pytest.mark.parametrize(
+    ("pyslurm", "slurm", "fits"),
+    [
+        ("24.11.0", "slurm 24.11.5", True),
+        ("24.5.1", "slurm 24.05.3", True),
+        ("22.5.3", "slurm-wlm 22.05.8", True),
+        ("24.11.0", "slurm 25.05.1", False),
+        ("24.5.1", "slurm 24.11.5", False),
+        ("24.11.0", "", True),
+        ("of unknown version", "slurm 24.11.5", True),
+    ],
+)
+def test_a_pyslurm_serves_the_release_that_it_was_compiled_for(pyslurm: str, slurm: str, fits: bool) -> None:  # noqa: FBT001
+    assert (misfit(pyslurm, slurm) == "") is fits
+
+
+async def test_auto_takes_scontrol_once_slurm_has_been_updated_without_pyslurm(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.set()
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho slurm 25.05.1\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    choice = await choose("auto", node="n1", probe_s=10)
+
+    assert choice.gateway.backend == "scontrol"
+    assert "pyslurm 24.11.0 is for another release than this Slurm's (slurm 25.05.1)" in choice.why
 
 
 async def test_what_slurm_prints_does_not_disturb_the_answers(gateway: PyslurmGateway, fake: Fake) -> None:
