@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the Debian packages of these sources, with dpkg-deb alone, for the Debian that this is run on.
 
-    make_deb.py --python /usr/bin/python3 --out DIR [--compress xz|zstd] [--work DIR] [--vendor DIR] [--pyslurm FILE]
+    make_deb.py --python /usr/bin/python3 --out DIR [--compress xz|zstd] [--work DIR] [--vendor DIR] [--pyslurm PATH]
 
 Needs the packages python3-venv, python3-dev, gcc, pkgconf, libsystemd-dev and dpkg-dev.
 """
@@ -24,6 +24,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+import site_slurm
 import stage
 from stage import Entry, Package
 from workshop import TOP, Unbuildable, run
@@ -71,7 +72,8 @@ def build(options: argparse.Namespace) -> list[Path]:
         scratch = Path(folder)
         scratch.chmod(0o755)
         root = scratch / "root"
-        staged = stage.stage(shop, root, "deb", options.pyslurm)
+        pyslurm = options.pyslurm and site_slurm.as_file(options.pyslurm, scratch)
+        staged = stage.stage(shop, root, "deb", pyslurm)
         made_at = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
         version = f"{debian_version(stage.version())}-{REVISION}"
         job = Build(

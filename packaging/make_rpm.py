@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the RPMs of these sources, and the source RPM that rebuilds them without the network.
 
-    make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm FILE]
+    make_rpm.py --python /usr/bin/python3.12 --out DIR [--work DIR] [--vendor DIR] [--pyslurm PATH]
                 [--quick]
 
 Needs rpmbuild, gcc, pkgconf, systemd's headers, and those of Python. On Debian: rpm, gcc, pkgconf, libsystemd-dev,
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import site_slurm
 import sources
 import stage
 from workshop import RUNTIME, TOP, Unbuildable, Workshop, run
@@ -37,10 +38,12 @@ def build(options: argparse.Namespace) -> list[Path]:
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
         top = Path(folder)
         (top / "SOURCES").mkdir()
+        pyslurm = options.pyslurm and site_slurm.as_file(options.pyslurm, top)
         spec = _collect(shop, top / "SOURCES")
-        if options.pyslurm:
-            shutil.copy(options.pyslurm, top / "SOURCES")
-        run(["rpmbuild", "-bb" if options.quick else "-ba", *_settings(shop, top, options), str(spec)])
+        if pyslurm:
+            shutil.copy(pyslurm, top / "SOURCES")
+        settings = [*_settings(shop, top, quick=options.quick), *_pyslurm_settings(pyslurm)]
+        run(["rpmbuild", "-bb" if options.quick else "-ba", *settings, str(spec)])
         made = [*(top / "RPMS").rglob("*.rpm"), *(top / "SRPMS").glob("*.rpm")]
         return [Path(shutil.move(path, options.out / path.name)) for path in sorted(made)]
 
@@ -92,15 +95,22 @@ def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
     return info
 
 
-def _settings(shop: Workshop, top: Path, options: argparse.Namespace) -> list[str]:
+def _settings(shop: Workshop, top: Path, *, quick: bool) -> list[str]:
     defined: dict[str, object] = {"_topdir": top, "packager": PACKAGER}
-    if options.quick:
+    if quick:
         defined |= {"refloat_work": shop.work, "_binary_payload": "w1.zstdio"}
     words = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
     # Debian's packages are not in rpm's database: what is missing there shows when it is used.
-    words += ["--nodeps"] if Path("/etc/debian_version").exists() else []
-    if options.pyslurm:
-        words += ["--with", "pyslurm", "--define", f"pyslurm_source {options.pyslurm.name}"]
+    return [*words, *(["--nodeps"] if Path("/etc/debian_version").exists() else [])]
+
+
+def _pyslurm_settings(pyslurm: Path | None) -> list[str]:
+    if pyslurm is None:
+        return []
+    words = ["--with", "pyslurm", "--define", f"pyslurm_source {pyslurm.name}"]
+    # Compiled already, or with headers that no package has brought.
+    if pyslurm.suffix == ".whl" or "SLURM_INCLUDE_DIR" in os.environ:
+        words += ["--define", "slurm_elsewhere 1"]
     return words
 
 

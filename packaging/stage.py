@@ -3,7 +3,7 @@
 """Lay out in ROOT what the packages hold, as layout.toml says, and write down which file belongs to which package.
 
     stage.py --python /usr/bin/python3.12 --form rpm --root ROOT --manifest FILE.json [--work DIR] [--vendor DIR]
-             [--pyslurm FILE]
+             [--pyslurm PATH]
 
 The same for RPM and deb but for what layout.toml names for one of them. PYTHON is the one that the packages will use.
 """
@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import site_slurm
 from workshop import DEFAULT_WORK, PREFIX, TOP, Unbuildable, Workshop, forget_the_build
 
 LAYOUT: Final = TOP / "packaging" / "layout.toml"
@@ -111,10 +112,14 @@ def _install_ourselves(shop: Workshop, environment: Path) -> None:
 def _install_library(shop: Workshop, environment: Path, archive: Path) -> None:
     libraries = shop.libraries(environment)
     before = set(libraries.iterdir())
-    with tempfile.TemporaryDirectory() as folder:
-        shop.install(environment, "--no-deps", str(shop.wheel(archive, Path(folder))))
+    with tempfile.TemporaryDirectory() as wheels:
+        shop.install(environment, "--no-deps", str(shop.wheel(archive, Path(wheels), site_slurm.environment())))
     forget_the_build(libraries)
-    shop.compile(environment, [path for path in libraries.iterdir() if path not in before and path.is_dir()])
+    added = [path for path in libraries.iterdir() if path not in before and path.is_dir()]
+    for folder in added:
+        for path in [path for path in folder.rglob("*") if path.suffix in site_slurm.SOURCES]:
+            path.unlink()
+    shop.compile(environment, added)
 
 
 def _of_libraries(package: Package, paths: set[str]) -> set[str]:
@@ -202,7 +207,7 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     made.add_argument("--python", type=Path, required=True, help="the Python that the packages will use, by its path")
     made.add_argument("--work", type=Path, default=DEFAULT_WORK, help="what is kept between builds (%(default)s)")
     made.add_argument("--vendor", type=Path, help="downloads that came with the sources, instead of the network")
-    made.add_argument("--pyslurm", type=Path, help="PySlurm's wheel or sources, to make refloat-slurm-pyslurm of")
+    made.add_argument("--pyslurm", type=Path, help="PySlurm's sources or wheel, to make refloat-slurm-pyslurm of")
     return made
 
 
@@ -232,7 +237,9 @@ def main(argv: Sequence[str]) -> int:
     options_of.add_argument("--manifest", type=Path, required=True)
     options = options_of.parse_args(argv)
     try:
-        staged = stage(shop_of(options), options.root.resolve(), options.form, options.pyslurm)
+        with tempfile.TemporaryDirectory() as folder:
+            pyslurm = options.pyslurm and site_slurm.as_file(options.pyslurm, Path(folder))
+            staged = stage(shop_of(options), options.root.resolve(), options.form, pyslurm)
     except Unbuildable as error:
         sys.stderr.write(f"stage.py: {error}\n")
         return 1

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 TOP: Final = Path(__file__).resolve().parent.parent
@@ -115,9 +116,10 @@ class Workshop:
         where = ["--no-index", "--find-links", str(self.vendor), "--no-build-isolation", "--wheel-dir", str(folder)]
         self._pip("wheel", "--no-deps", "--require-hashes", *where, "--requirement", str(RUNTIME))
 
-    def wheel(self, source: Path, folder: Path) -> Path:
+    def wheel(self, source: Path, folder: Path, env: Mapping[str, str] = MappingProxyType({})) -> Path:
         """Build the wheel of a source tree or archive into ``folder``, without the network."""
-        self._pip("wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+        how = ["--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+        self._pip("wheel", *how, str(source), env=env)
         return next(folder.glob("*.whl"))
 
     def compile(self, environment: Path, folders: Sequence[Path]) -> None:
@@ -144,8 +146,8 @@ class Workshop:
             for place in libraries.glob(pattern):
                 shutil.rmtree(place)
 
-    def _pip(self, *words: str) -> None:
-        run([str(self.builder), *_PIP, *words], env=_COMPILER)
+    def _pip(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> None:
+        run([str(self.builder), *_PIP, *words], env={**_COMPILER, **env})
 
     def _place(self, name: str, *inputs: Path) -> Path:
         whole = hashlib.sha256(f"{self.version} {self._about[1]} {self.python}".encode())
