@@ -17,6 +17,8 @@ from reflab.cluster import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 NEWER = "0.1.1"
+OWN_LINE = "# As the site has it."
+RPMS = ("refloat-common", "refloat-agent", "refloat-nhc")
 QUICK_START = Path(__file__).parents[2] / "docs" / "quick-start.md"
 STEP = re.compile(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 # Beside what a package's own folders hold, only what a system looks for in places of its own.
@@ -90,8 +92,8 @@ def packages(lab: Lab, node: str, form: app.Form, version: str | None = None) ->
 
 
 def install(lab: Lab, node: str, folder: str) -> None:
-    """Install or update with dpkg, as a site without a repository would."""
-    lab.exec(node, ["sh", "-c", f"exec dpkg --install --force-unsafe-io {folder}/*.deb"], timeout=120)
+    """Install or update with dpkg, as a site without a repository would; its own configuration is kept."""
+    lab.exec(node, ["sh", "-c", f"exec dpkg --install --force-unsafe-io --force-confold {folder}/*.deb"], timeout=120)
 
 
 def paths(lab: Lab, node: str) -> set[str]:
@@ -114,6 +116,10 @@ def is_draining_with(lab: Lab, node: str, version: str) -> bool:
     """Whether an agent of this version waits for the node's jobs."""
     said = report(lab, node)
     return (said.get("version"), said.get("phase")) == (version, "DRAINING")
+
+
+def _is_agent_of(lab: Lab, node: str, version: str) -> bool:
+    return report(lab, node).get("version") == version
 
 
 def is_active(lab: Lab, node: str, unit: str) -> bool:
@@ -173,6 +179,7 @@ def test_a_cycle_survives_an_update_and_a_downgrade_of_its_agent(site: Lab) -> N
 
 def test_what_is_removed_leaves_its_state_and_what_is_purged_leaves_nothing(site: Lab) -> None:
     names = site.exec("n1", ["dpkg-query", "-W", "-f", "${Package} ", "refloat-*"]).stdout.split()
+    assert site.exec("n1", ["cat", "/etc/refloat/agent.toml"]).stdout == AGENT_TOML
     site.exec("n1", ["dpkg", "--remove", *names])
 
     left = {path for path in paths(site, "n1") if "refloat" in path and not path.startswith(("/var/lib/dpkg", "/run"))}
@@ -185,33 +192,47 @@ def test_what_is_removed_leaves_its_state_and_what_is_purged_leaves_nothing(site
     assert left == set()
 
 
-def test_an_rpm_brings_up_the_agent_and_goes_without_a_trace_but_its_state(site: Lab) -> None:
+def test_an_rpm_brings_up_the_agent(site: Lab) -> None:
     _give_rpm(site, "n2")
-    before, folder = paths(site, "n2"), packages(site, "n2", app.Form.RPM)
-    rpm = (
-        f"rpm --install --nodeps {folder}/refloat-common-*.rpm {folder}/refloat-agent-*.rpm {folder}/refloat-nhc-*.rpm"
-    )
-    site.exec("n2", ["sh", "-c", rpm], timeout=120)
+    _rpm(site, "--install", packages(site, "n2", app.Form.RPM))
     assert is_enabled(site, "n2", "refloat-agent")
     assert not is_enabled(site, "n2", "refloat-boot-gate")
-    listed = site.exec("n2", ["sh", "-c", "rpm --query --list refloat-common refloat-agent refloat-nhc"]).stdout
+    listed = site.exec("n2", ["rpm", "--query", "--list", *RPMS]).stdout
     assert {path for path in listed.splitlines() if not is_expected(path)} == set()
-    assert site.exec("n2", ["rpm", "--verify", "--nodeps", "refloat-common", "refloat-agent"]).stdout == ""
+    assert site.exec("n2", ["rpm", "--verify", "--nodeps", *RPMS]).stdout == ""
 
     site.exec("n2", ["systemctl", "start", "refloat-agent"])
     site.wait(lambda: report(site, "n2").get("observe_only") is True, 30, "an agent that observes")
     assert site.exec("n2", ["nhc", "-h"]).returncode == 0
 
-    # The same version once more, as an update: the agent is another process, and nothing else has changed.
-    pid = _main_pid(site, "n2")
-    site.exec("n2", ["sh", "-c", f"{rpm.replace('--install', '--upgrade --replacepkgs --force')}"], timeout=120)
-    site.wait(lambda: _main_pid(site, "n2") not in {pid, "0"}, 30, "the agent restarted")
 
-    site.exec("n2", ["rpm", "--erase", "--nodeps", "refloat-nhc", "refloat-agent", "refloat-common"])
-    left = {path for path in paths(site, "n2") - before if "refloat" in path}
+def test_an_rpm_is_updated_and_taken_back_and_what_the_site_has_changed_stays(site: Lab) -> None:
+    installed, version = paths(site, "n2"), report(site, "n2")["version"]
+    newer, now = packages(site, "n2", app.Form.RPM, NEWER), packages(site, "n2", app.Form.RPM)
+    site.exec("n2", ["sh", "-c", f"echo '{OWN_LINE}' >>/etc/refloat/agent.toml && systemctl disable refloat-agent"])
+
+    for wanted, words, folder in ((NEWER, "--upgrade", newer), (version, "--upgrade --oldpackage", now)):
+        before = _main_pid(site, "n2")
+        _rpm(site, words, folder)
+        site.wait(partial(_is_agent_of, site, "n2", wanted), 30, f"an agent of {wanted}")
+        assert _main_pid(site, "n2") not in {before, "0"}
+        assert OWN_LINE in site.exec("n2", ["cat", "/etc/refloat/agent.toml"]).stdout
+        assert not is_enabled(site, "n2", "refloat-agent")
+        assert not is_active(site, "n2", "refloat-boot-gate")
+        changed = site.exec("n2", ["rpm", "--verify", "--nodeps", *RPMS], check=False).stdout.splitlines()
+        assert [line.split()[-1] for line in changed] == ["/etc/refloat/agent.toml"]
+
+    assert {path for path in paths(site, "n2") ^ installed if path.startswith("/usr")} == set()
+
+
+def test_an_rpm_that_is_erased_leaves_its_state_and_what_the_site_has_changed(site: Lab) -> None:
+    site.exec("n2", ["rpm", "--erase", "--nodeps", *RPMS])
+
+    left = {path for path in paths(site, "n2") if "refloat" in path and not path.startswith(("/var/lib/rpm", "/run"))}
+    state = {path for path in left if path.startswith("/var/lib/refloat")}
     assert not is_active(site, "n2", "refloat-agent")
-    assert {path for path in left if not path.startswith(("/var/lib/refloat", "/run/refloat"))} == set()
-    assert "/var/lib/refloat/agent/journal.json" in left
+    assert left - state == {"/etc/refloat", "/etc/refloat/agent.toml.rpmnew", "/etc/refloat/agent.toml.rpmsave"}
+    assert "/var/lib/refloat/agent/journal.json" in state
 
 
 def test_the_quick_start_takes_a_node_from_nothing_to_its_first_cycle(site: Lab) -> None:
@@ -246,6 +267,12 @@ def _act(lab: Lab, node: str) -> None:
     lab.node(node).put("/etc/refloat/agent.toml", AGENT_TOML)
     lab.exec(node, ["mkdir", "-p", "/work"])
     lab.exec(node, ["systemctl", "restart", "refloat-agent"])
+
+
+def _rpm(lab: Lab, words: str, folder: str) -> None:
+    """Install or update with rpm alone; Debian's packages are not in its database."""
+    files = " ".join(f"{folder}/{name}-[0-9]*.rpm" for name in RPMS)
+    lab.exec("n2", ["sh", "-c", f"exec rpm {words} --nodeps {files}"], timeout=120)
 
 
 def _main_pid(lab: Lab, node: str) -> str:

@@ -21,7 +21,7 @@ from reflab.errors import Failed
 from reflab.places import LAB_FOLDER, Places, digest, locked
 
 # Raise it when a step below changes: it is part of the cache keys.
-RECIPE = 4
+RECIPE = 5
 
 CHECKOUT = LAB_FOLDER.parent.parent
 PACKAGING = CHECKOUT / "packaging"
@@ -73,7 +73,7 @@ def dpkg_install(debs: Sequence[Path]) -> list[str]:
 def build(places: Places, image_root: Path, form: Form, version: str | None = None) -> Path:
     """Return the folder with the packages of this checkout, built inside the release that they are for.
 
-    `version` takes the place of the checkout's: the same code as an older or a newer release.
+    `version` takes the place of the checkout's: the same code as an older or a newer release, with other defaults.
     """
     key = digest(str(RECIPE), image_root.name, form, version or "", _digest_of_sources())
     folder = places.cache / "packages" / f"{form}-{key}"
@@ -108,11 +108,18 @@ def _build(folder: Path, lower: Sequence[Path], form: Form, version: str | None)
         command.run(
             [sys.executable, str(PACKAGING / "sources.py"), str(source), *(["--version", version] if version else [])]
         )
+        if version:
+            _change_defaults(source / "packaging" / "defaults", version)
         argv = ["python3", str(source / "packaging" / f"make_{form}.py"), "--python", "/usr/bin/python3"]
         argv += ["--work", str(work), "--out", str(part), *OPTIONS[form]]
         binds = [str(place) for place in (source, work, part)] + _local_sources()
         chroot.run_in(chroot.Job(str(upper), argv, [str(path) for path in lower], binds, pip_environment()), log)
     part.rename(folder)
+
+
+def _change_defaults(folder: Path, version: str) -> None:
+    for path in folder.glob("*.toml"):
+        path.write_text(f"# As {version} has it.\n{path.read_text()}")
 
 
 def _make_layer(
