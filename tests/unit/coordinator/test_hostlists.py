@@ -34,6 +34,7 @@ def test_a_hostlist_is_read_as_clustershell_does(text: str, names: tuple[str, ..
         "n[-999999999-999999999]",
         "r[1-1000]n[1-1000]",
         "n[1-99999],m[1-99999]",
+        "n[-99999999999999999]" * 1000,
         "n[0-99999999/2]",
         "+",
         "n#1",
