@@ -86,11 +86,10 @@ fuzz: venv-dev ## read what nobody would write: hypothesis, then atheris for SEC
 		{ echo "atheris cannot be installed here: hypothesis was all"; exit 0; }
 	@if $(BIN)/python -c "import atheris" 2>/dev/null; then $(BIN)/python tests/fuzz/atheris_run.py $(SECONDS); fi
 
-audit: venv-dev ## known vulnerabilities of what is pinned (needs the network; without it, says so)
-	@$(BIN)/python -c "import pip_audit" 2>/dev/null || $(BIN)/python -m pip install --quiet pip-audit || true
-	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
-		$(BIN)/python -m pip_audit --requirement requirements.lock --no-deps --disable-pip || exit 1; \
-	else echo "pip-audit cannot be installed here: nothing was audited"; fi
+audit: venv-dev ## known vulnerabilities of what is pinned, as PyPI tells them; fails where it does not (ARGS="-s osv" asks another)
+	@$(BIN)/python -c "import pip_audit" 2>/dev/null || $(BIN)/python -m pip install --quiet pip-audit
+	@for lock in requirements.lock packaging/runtime.lock packaging/backends.lock; do \
+		$(BIN)/python -m pip_audit --strict --requirement $$lock --no-deps --disable-pip $(ARGS) || exit 1; done
 
 kubernetes-check: venv-dev ## the manifests by the schemas of Kubernetes itself (needs kubectl; 22 MB from PyPI)
 	@$(BIN)/python -c "import kubernetes_validate" 2>/dev/null || $(BIN)/python -m pip install --quiet kubernetes-validate || \
@@ -127,11 +126,11 @@ html: venv-dev ## docs/ as a site in build/html; fails where a link is broken
 pictures: venv-dev ## make docs/pictures anew: a wave in the terminal, and a simulated one as a plot (a minute)
 	$(BIN)/python docs/pictures.py
 
-deb: ## build/deb: packages for this release of Debian (PACKAGE_PYTHON, ARGS="--pyslurm FILE"); see docs/packages.md
-	$(PACKAGE_PYTHON) packaging/make_deb.py --python $(PACKAGE_PYTHON) --out build/deb $(ARGS)
+deb: ## build/deb: packages for this release of Debian (PACKAGE_PYTHON; PYSLURM=PATH); see docs/packages.md
+	$(PACKAGE_PYTHON) packaging/make_deb.py --python $(PACKAGE_PYTHON) --out build/deb $(PYSLURM:%=--pyslurm %) $(ARGS)
 
-rpm: ## build/rpm: packages for this release of EL, or for machines with this Python (PACKAGE_PYTHON, ARGS)
-	$(PACKAGE_PYTHON) packaging/make_rpm.py --python $(PACKAGE_PYTHON) --out build/rpm $(ARGS)
+rpm: ## build/rpm: packages for this release of EL, or for machines with this Python (PACKAGE_PYTHON; PYSLURM=PATH)
+	$(PACKAGE_PYTHON) packaging/make_rpm.py --python $(PACKAGE_PYTHON) --out build/rpm $(PYSLURM:%=--pyslurm %) $(ARGS)
 
 lint-packages: ## lintian over build/deb, rpmlint over build/rpm: nothing to say, or a reason in packaging/
 	@packaging/lint.sh build/deb build/rpm
