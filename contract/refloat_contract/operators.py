@@ -12,7 +12,9 @@ from typing import Final
 from refloat_contract.errors import BadMessage
 from refloat_contract.messages import OperatorAnswer
 
-PREFIX: Final = "refloat-operator-"
+ANY: Final = "refloat-operator"
+"""How their names begin; this alone is the name of those who only look on, and ask nothing."""
+PREFIX: Final = f"{ANY}-"
 """What an operator's certificate is called by, before the name of the user."""
 
 PART_CHARACTERS: Final = 200_000

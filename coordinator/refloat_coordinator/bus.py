@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from refloat_contract import topics
+from refloat_contract import operators, topics
 from refloat_contract.errors import BadMessage
 from refloat_contract.messages import Event, NodeStatus, OperatorRequest, Request, decode
 from refloat_contract.topics import Kind, Topics
@@ -47,9 +47,9 @@ def subscriptions(names: Topics) -> list[str]:
     return [names.any_version("+", kind) for kind in _MODELS]
 
 
-def passing(names: Topics, *, operators: bool) -> list[str]:
+def passing(names: Topics, *, with_operators: bool) -> list[str]:
     """What it listens to besides, of which the broker keeps nothing while nobody leads."""
-    return [names.coordinator(), *([names.any_asks()] if operators else [])]
+    return [names.coordinator(), *([names.any_asks()] if with_operators else [])]
 
 
 class Inbox:
@@ -132,6 +132,9 @@ def read(topic: str, payload: bytes) -> Content | OperatorRequest:
     content = decode(model, payload)
     if content.node != address.name:
         raise BadMessage(f"the message is about {content.node!r}, but its topic is {address.name!r}'s")
+    if address.name.startswith(operators.ANY):
+        # The access list lets everybody speak as a node of their own name; by their certificates these are none.
+        raise BadMessage(f"{address.name!r} is an operator's name, and no node's")
     return content
 
 
@@ -152,11 +155,11 @@ def deferring_link(
     on_connect: Callable[[], Awaitable[None]],
     hear: Callable[[bytes], None] = lambda _payload: None,
     on_state: Callable[[bool], None] | None = None,
-    operators: bool = False,
+    with_operators: bool = False,
 ) -> Link:
     """A link that lets the inbox say when a message is dealt with, instead of taking its receipt for that.
 
-    ``hear`` gets what coordinators, we among them, say of themselves. ``operators``: what they ask is heard.
+    ``hear`` gets what coordinators, we among them, say of themselves. ``with_operators``: what they ask is heard.
     """
 
     def deliver(topic: str, payload: bytes, acknowledge: Acknowledge) -> None:
@@ -171,7 +174,7 @@ def deferring_link(
         client_id=client_id,
         will=will,
         subscriptions=subscriptions(names),
-        passing=passing(names, operators=operators),
+        passing=passing(names, with_operators=with_operators),
         on_delivery=deliver,
         on_connect=on_connect,
         on_state=on_state,

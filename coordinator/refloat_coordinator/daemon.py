@@ -348,7 +348,7 @@ class _Parts:
             on_connect=self._connected,
             hear=elsewhere.hear,
             on_state=elsewhere.linked,
-            operators=hears_operators,
+            with_operators=hears_operators,
         )
         self.outgoing = Outgoing(self.link.publish, clock)
         self.writer = writer

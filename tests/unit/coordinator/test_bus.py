@@ -41,6 +41,8 @@ BAD = [
     (STATUS, b"\xff\xfe"),
     (STATUS, encode(status("n2"))),
     (STATUS.replace("/v1/", "/v2/"), encode(status())),
+    (TOPICS.node("refloat-operator-alice", Kind.STATUS), encode(status("refloat-operator-alice"))),
+    (TOPICS.node("refloat-operator", Kind.REQUEST), encode(request("refloat-operator"))),
     (TOPICS.node("n1", Kind.SLURM), encode(status())),
     (TOPICS.coordinator(), encode(status())),
     ("refloat/v1/test/node/n1", encode(status())),
@@ -106,8 +108,8 @@ def test_where_operators_are_not_served_they_are_not_heard(clock: FakeClock) -> 
     inbox.receive(ASKS, encode(ASKED), receipt)
 
     assert (inbox.malformed, receipt.count) == (1, 1)
-    assert passing(TOPICS, operators=False) == ["refloat/v1/test/coordinator/status"]
-    assert passing(TOPICS, operators=True)[1:] == ["refloat/+/test/operator/+/request"]
+    assert passing(TOPICS, with_operators=False) == ["refloat/v1/test/coordinator/status"]
+    assert passing(TOPICS, with_operators=True)[1:] == ["refloat/+/test/operator/+/request"]
 
 
 def test_what_could_not_be_dealt_with_is_the_oldest_again(clock: FakeClock) -> None:
