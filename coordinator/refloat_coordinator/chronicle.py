@@ -4,7 +4,7 @@
 from typing import Final
 
 from refloat_contract.messages import Event
-from refloat_contract.words import EventKind, WaveState
+from refloat_contract.words import EventKind, Turn, WaveState
 from refloat_coordinator import overdue
 from refloat_coordinator.wave import Member, Wave
 
@@ -51,7 +51,8 @@ def _of_nodes(before: Wave, wave: Wave, now: float) -> list[Event]:
     if before.members is wave.members:
         return []
     told: list[Event] = []
-    for old, new in zip(before.members, wave.members, strict=True):
+    for new in wave.with_turn(Turn.MARKED, Turn.HELD):  # no others are lost, or overdue
+        old = before.member(new.node) or new
         if new.lost and not old.lost:
             told.append(_tell_of(wave, new, EventKind.NODE_LOST, "Node lost", new.why, now))
         if new.overdue_since and not old.overdue_since:

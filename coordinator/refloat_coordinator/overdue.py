@@ -5,6 +5,8 @@ Left to itself refloat waits for every job. Only an operator who says so, for th
 agent looks afresh before it does anything.
 """
 
+import math
+
 from refloat_contract import story
 from refloat_contract.reasons import Dialect
 from refloat_contract.words import OnDeadline, Turn
@@ -45,6 +47,13 @@ def judged(member: Member, wave: Wave, fleet: Fleet, now: float) -> Member:
     if waits and now - member.overdue_since > GRACE_S:
         return member.entering(Turn.HELD, now, f"its jobs have not ended, though {asked(wave)}")
     return member
+
+
+def due_at(member: Member, wave: Wave) -> float:
+    """When a marked member is next to be looked at for its deadline's sake; infinity where the wave has none."""
+    if wave.spec.deadline_s is None:
+        return math.inf
+    return member.overdue_since + GRACE_S if member.overdue_since else member.since + wave.spec.deadline_s
 
 
 def asked(wave: Wave) -> str:

@@ -4,6 +4,7 @@
 Every function looks at the level, never at a change: told the same twice, or again after a restart, it says the same.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -123,6 +124,13 @@ def judged(member: Member, wave: Wave, fleet: Fleet, now: float) -> Member:
         or _taken_away(member, wave, node, fleet, now)
         or _away(_confirmed(member, wave, node, fleet), wave, node, now)
     )
+
+
+def due_at(member: Member, wave: Wave) -> float:
+    """When a deadline that counts for a marked member is over; infinity while none does."""
+    away_at = member.away_since + wave.spec.node_deadline_s if member.away_since else math.inf
+    back_at = member.back_since + BACK_GRACE_S if member.back_since else math.inf
+    return min(away_at, back_at)
 
 
 def has_begun(member: Member, node: Node) -> bool:

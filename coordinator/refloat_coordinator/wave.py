@@ -4,7 +4,7 @@
 How a wave moves by itself is in `waves`; what one of its nodes does, in `turns`.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -133,6 +133,15 @@ class Wave(BaseModel):
     def has(self, *turns: Turn) -> bool:
         """Whether any member has one of these turns."""
         return not census.of(self.members).by_turn.keys().isdisjoint(turns)
+
+    def member(self, node: str) -> Member | None:
+        """The member of this name."""
+        place = census.of(self.members).places.get(node)
+        return None if place is None else self.members[place]
+
+    def with_members(self, changed: Iterable[Member]) -> "Wave":
+        """This wave, in which these members have changed."""
+        return self.but(members=census.changed(self.members, changed))
 
     def but(self, **changes: object) -> "Wave":
         """This wave with other values."""
@@ -269,11 +278,12 @@ def describe(member: Member, node: Node) -> WaveNode:
 
 
 def _changed(wave: Wave, nodes: Collection[str], change: Callable[[Member], Member]) -> Wave:
-    asked = set(nodes)
-    missing = sorted(asked - {m.node for m in wave.members})
+    places = census.of(wave.members).places
+    missing = sorted(node for node in set(nodes) if node not in places)
     if missing:
         raise Refused(f"wave {wave.id} has no node {', '.join(missing[:5])}")
-    return wave.but(members=tuple(change(m) if m.node in asked else m for m in wave.members), stuck_since=0.0)
+    moved = [change(wave.members[place]) for place in sorted({places[node] for node in nodes})]
+    return wave.with_members(moved).but(stuck_since=0.0)
 
 
 def _cycles(node: Node, wave: str) -> list[str]:

@@ -6,6 +6,7 @@ every limit allows, and none outside the wave's window. A node that is marked as
 and for as long as Slurm does not show the effect.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -32,7 +33,7 @@ JOBS_FRESH_S: Final = 60.0
 _JUDGED: Final = (Turn.MARKED, Turn.HELD, Turn.SKIPPED)
 
 
-Settled: TypeAlias = dict[str, tuple[Member, Node]]
+Settled: TypeAlias = dict[str, tuple[Member, Node, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class World:
     ends by its time limit, as Slurm said at ``jobs_at`` (0: it was not asked). ``answer`` is what the wave's blocker
     said last.
 
-    ``settled`` only saves time: the waiting members that a look changed nothing of, each with the node that was looked
-    at. While both are the same objects, nothing new can follow. Looks add to it.
+    ``settled`` only saves time: the members that a look changed nothing of, each with the node that was looked at, and
+    until when. While both are the same objects and it is not later, nothing new can follow. Looks add to it.
     """
 
     fleet: Fleet
@@ -113,7 +114,7 @@ def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, 
     if wave.is_ended:
         return wave, ()
     before = wave
-    wave = _judged(wave, world.fleet, now)
+    wave = _judged(wave, world, now)
     wave = _giving_up(wave, world, now) if wave.is_aborting else _sorted_out(wave, world, now)
     wave = _finished(wave, now) or _on_or_paused(wave, world)
     questions: tuple[Question, ...] = ()
@@ -126,10 +127,10 @@ def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, 
 
 def stands(errand: Errand, wave: Wave, world: World, now: float) -> bool:
     """Whether an errand that had to wait is still to be done: of a large wave, its one node is looked at."""
-    members = tuple(m for m in wave.members if m.node == errand.node)
-    if wave.is_ended or not members:
+    member = wave.member(errand.node)
+    if wave.is_ended or member is None:
         return False
-    wave = _on_or_paused(_judged(wave.but(members=members), world.fleet, now), world)
+    wave = _on_or_paused(_judged(wave.but(members=(member,)), world, now), world)
     return errand in _actions(wave, world, now)
 
 
@@ -186,36 +187,59 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
     return reasons.write_trigger(word, image=wave.spec.image, wave=wave.id, because=because)
 
 
-def _judged(wave: Wave, fleet: Fleet, now: float) -> Wave:
+def _judged(wave: Wave, world: World, now: float) -> Wave:
     """The wave after a look at the members that something may have become of; most wait, or are done."""
-    wave = _changed(wave, wave.with_turn(*_JUDGED), lambda m: _looked_at(m, wave, fleet, now))
-    return wave.but(forgiven=min(wave.forgiven, len(wave.with_turn(Turn.HELD))))
+    fleet = world.fleet
+
+    def judge(member: Member) -> Member:
+        after = overdue.judged(turns.judged(member, wave, fleet, now), wave, fleet, now)
+        if after is member:
+            world.settled[member.node] = (member, fleet.node(member.node), _settled_until(member, wave, fleet))
+        return after
+
+    wave = _changed(wave, _unsettled(wave.with_turn(*_JUDGED), world, now), judge)
+    forgiven = min(wave.forgiven, len(wave.with_turn(Turn.HELD)))
+    return wave if forgiven == wave.forgiven else wave.but(forgiven=forgiven)
 
 
-def _looked_at(member: Member, wave: Wave, fleet: Fleet, now: float) -> Member:
-    return overdue.judged(turns.judged(member, wave, fleet, now), wave, fleet, now)
+def _settled_until(member: Member, wave: Wave, fleet: Fleet) -> float:
+    """Until when nothing follows for a member from time alone, once a look at it has changed nothing."""
+    if member.turn is not Turn.MARKED:
+        return math.inf
+    if not fleet.slurm_ok or fleet.read_at <= max(member.since, member.overdue_since):
+        return -math.inf  # the next read may say something, though it show the same
+    return min(turns.due_at(member, wave), overdue.due_at(member, wave))
+
+
+def _unsettled(members: Iterable[Member], world: World, now: float) -> list[Member]:
+    """Those to look at. A loop without calls: of a large wave nearly every member is passed over, every time."""
+    nodes, settled = world.fleet.nodes, world.settled
+    news: list[Member] = []
+    for member in members:
+        looked_at = settled.get(member.node)
+        if (
+            looked_at is None
+            or looked_at[0] is not member
+            or looked_at[1] is not nodes.get(member.node)
+            or looked_at[2] < now
+        ):
+            news.append(member)
+    return news
 
 
 def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
     """Waiting nodes that are somebody else's business are skipped at once, so that it is seen early."""
     if not world.fleet.slurm_ok:
         return wave
-    # A loop without calls: of a large wave nearly every member is passed over, every time.
-    nodes, settled = world.fleet.nodes, world.settled
-    news: list[Member] = []
-    for member in wave.with_turn(Turn.WAITING):
-        looked_at = settled.get(member.node)
-        if looked_at is None or looked_at[0] is not member or looked_at[1] is not nodes.get(member.node):
-            news.append(member)
 
     def sort_out(member: Member) -> Member:
         node = world.fleet.node(member.node)
         after = _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
         if after is member:
-            settled[member.node] = (member, node)
+            world.settled[member.node] = (member, node, math.inf)
         return after
 
-    return _changed(wave, news, sort_out)
+    return _changed(wave, _unsettled(wave.with_turn(Turn.WAITING), world, now), sort_out)
 
 
 def _as_it_stands(member: Member, standing: turns.Standing, now: float) -> Member:
@@ -488,5 +512,5 @@ def _actions(wave: Wave, world: World, now: float) -> tuple[Errand, ...]:
 
 def _changed(wave: Wave, members: Iterable[Member], change: Callable[[Member], Member]) -> Wave:
     """The wave with these of its members changed."""
-    moved = {m.node: after for m in members if (after := change(m)) is not m and after != m}
-    return wave.but(members=tuple(moved.get(m.node, m) for m in wave.members)) if moved else wave
+    moved = [after for m in members if (after := change(m)) is not m and after != m]
+    return wave.with_members(moved) if moved else wave

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.coordinator.world import (
     T0,
@@ -20,7 +20,7 @@ from unit.coordinator.world import (
 )
 
 from refloat_contract.errors import Refused
-from refloat_contract.words import EventKind, Outcome, Phase, Purpose, Turn, Verdict, WaveState
+from refloat_contract.words import EventKind, OnDeadline, Outcome, Phase, Purpose, Turn, Verdict, WaveState
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator import wave as rules
 from refloat_coordinator import waves
@@ -523,20 +523,37 @@ def test_a_cancelled_cycle_is_skipped_and_a_late_success_still_counts() -> None:
 STORIES = st.lists(
     st.tuples(
         st.sampled_from(["n1", "n2", "n3", "n4"]),
-        st.sampled_from(["idle", "mixed", "drained", "marked", "gone", "done", "held", "offline", "retry"]),
+        st.sampled_from(
+            [
+                *("idle", "mixed", "drained", "marked", "draining", "gone", "booted"),
+                *("done", "held", "online", "offline", "observing", "retry", "unread", "read", "later"),
+            ]
+        ),
     ),
     max_size=25,
 )
+DEADLINES = st.fixed_dictionaries(
+    {"deadline_s": st.sampled_from([None, 20]), "on_deadline": st.sampled_from(list(OnDeadline))}
+)
+
+
+def of_n1(*happens: str) -> list[tuple[str, str]]:
+    return [("n1", what) for what in happens]
 
 
 @settings(deadline=None)
-@given(STORIES)
-def test_what_is_settled_only_saves_time(story: list[tuple[str, str]]) -> None:
+@given(STORIES, DEADLINES)
+@example(of_n1("draining", "read", "later"), {"deadline_s": 20})
+@example(of_n1("draining", "read", "later", "read", "later"), {"deadline_s": 20, "on_deadline": "requeue"})
+@example(of_n1("marked", "offline", "read", "later"), {})
+@example(of_n1("marked", "idle", "read", "read", "later"), {})
+@example(of_n1("read", "observing", "read"), {})
+def test_what_is_settled_only_saves_time(story: list[tuple[str, str]], deadline: dict[str, object]) -> None:
     names = ("n1", "n2", "n3", "n4")
-    quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40)
-    fleet, settled, now = idle_fleet(*names), dict[str, tuple[Member, Node]](), T0
+    quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40, **deadline)
+    fleet, settled, now = idle_fleet(*names), dict[str, tuple[Member, Node, float]](), T0
     for name, what in story:
-        now += 10
+        now += 1000 if what == "later" else 10
         if what == "retry":
             if any(m.node == name and m.turn in {Turn.HELD, Turn.SKIPPED} for m in slow.members) and not slow.is_ended:
                 quick = rules.retried(quick, [name], fleet, now)
@@ -550,10 +567,18 @@ def test_what_is_settled_only_saves_time(story: list[tuple[str, str]]) -> None:
 
 def happened(name: str, what: str, now: float) -> list[Fact]:
     match what:
-        case "idle" | "mixed" | "drained" | "marked":
-            flags = {"idle": "IDLE", "mixed": "MIXED", "drained": "IDLE+DRAIN", "marked": "IDLE+DRAIN"}[what]
-            reason = {"drained": "fan broken", "marked": TRIGGER}.get(what, "")
-            return [Read(now, (view(name, flags, reason),))]
+        case "idle" | "mixed" | "drained" | "marked" | "draining":
+            drained = {"drained": "IDLE+DRAIN", "marked": "IDLE+DRAIN", "draining": "MIXED+DRAIN"}
+            reason = {"drained": "fan broken", "marked": TRIGGER, "draining": TRIGGER}.get(what, "")
+            return [Read(now, (view(name, drained.get(what, what.upper()), reason),))]
+        case "booted":
+            return [Read(now, (view(name, boot_time=2000, slurmd_start_time=2010),))]
+        case "unread":
+            return [Unread("Connection refused")]
+        case "read" | "later":
+            return [Read(now, ())]
+        case "online" | "observing":
+            return [Heard(status(name, observe_only=what == "observing", at=now))]
         case "gone":
             return [Read(now, (view(name).model_copy(update={"known": False}),))]
         case "done":
