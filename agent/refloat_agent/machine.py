@@ -113,7 +113,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         if who is not None:
             return end(state, seen, policy, Outcome.CANCELLED, who)
     cycle = _stop_the_clock(cycle, seen, policy)
-    state = replace(state, cycle=cycle)
+    state = state if cycle is state.cycle else replace(state, cycle=cycle)
     if not policy.acts:
         return Decision(state, (), f"observing only: a cycle stands in {cycle.phase}")
     if any(_has_run(outcome, cycle) for outcome in seen.outcomes):

@@ -209,28 +209,39 @@ def after_boot(before: State, boot_id: str, nonce: str) -> State:
 
 def enter(state: State, phase: Phase, now_s: float) -> State:
     """The state with its cycle in another phase, all counters of the old one forgotten."""
-    if state.cycle is None:
-        raise AssertionError("only a cycle has phases")
-    cycle = replace(_anew(state.cycle, now_s), phase=phase)
-    return replace(state, cycle=cycle)
+    cycle = _cycle_of(state)
+    return replace(state, cycle=_anew(cycle, now_s, phase, cycle.step, cycle.part))
 
 
 def enter_step(state: State, number: int, step: Step, now_s: float) -> State:
     """The state with its cycle at the beginning of a step."""
-    state = enter(state, step.phase, now_s)
-    if state.cycle is None:
-        raise AssertionError("only a cycle has steps")
-    return replace(state, cycle=replace(state.cycle, step=number, part=step.first_part))
+    return replace(state, cycle=_anew(_cycle_of(state), now_s, step.phase, number, step.first_part))
 
 
 def enter_part(state: State, part: Part, now_s: float) -> State:
     """The state with its cycle in another part of its step, whose clock and attempts begin anew."""
+    cycle = _cycle_of(state)
+    return replace(state, cycle=_anew(cycle, now_s, cycle.phase, cycle.step, part))
+
+
+def _cycle_of(state: State) -> Cycle:
     if state.cycle is None:
-        raise AssertionError("only a cycle has steps")
-    return replace(state, cycle=replace(_anew(state.cycle, now_s), part=part))
+        raise AssertionError("only a cycle has phases and steps")
+    return state.cycle
 
 
-def _anew(cycle: Cycle, now_s: float) -> Cycle:
+def _anew(cycle: Cycle, now_s: float, phase: Phase, step: int, part: Part) -> Cycle:
     return replace(
-        cycle, entered_s=now_s, attempts=0, trying="", retry_s=0.0, trouble="", rung=0, rung_s=0.0, paused_s=None
+        cycle,
+        phase=phase,
+        step=step,
+        part=part,
+        entered_s=now_s,
+        attempts=0,
+        trying="",
+        retry_s=0.0,
+        trouble="",
+        rung=0,
+        rung_s=0.0,
+        paused_s=None,
     )

@@ -15,6 +15,7 @@ may still show an old one.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 MAX_SENTENCE: Final = 240
@@ -141,12 +142,19 @@ class Foreign:
     text: str
 
 
+_DEFAULT: Final = Dialect()
+
 Reason: TypeAlias = NoReason | Trigger | Progress | Hold | Release | Health | Foreign
 
 
 def parse(text: str, dialect: Dialect | None = None) -> Reason:
     """Say what a reason text means; whatever is not surely ours is Foreign."""
-    dialect = dialect or Dialect()
+    return _parsed(text, dialect or _DEFAULT)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str, dialect: Dialect) -> Reason:
+    """The same text is asked about again and again: of hundreds of nodes of one wave, and at every look at each."""
     stripped = text.strip()
     if not stripped:
         return NoReason()

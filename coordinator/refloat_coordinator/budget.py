@@ -74,13 +74,13 @@ class Room:
         self._word = word
         self._named = _bound_by(self._limits)
         self._everywhere = tuple(number for number, limit in enumerate(self._limits) if limit.nodes is None)
-        self._out: dict[str, str] = {}
-        self._out_by: list[set[str]] = [set() for _ in self._limits]
+        self._out = {node: why for node, why in out.items() if node in serving}
+        self._out_by = [set(self._out) if limit.nodes is None else set[str]() for limit in self._limits]
         self._allowed: dict[int, int] = {}
         self._said: dict[int, str] = {}
-        for node, why in out.items():
-            if node in self._serving:
-                self.take(node, why)
+        for node in self._out if self._named else ():
+            for number in self._named.get(node, ()):
+                self._out_by[number].add(node)
 
     @property
     def uses(self) -> Iterable[tuple[Limit, int, Mapping[str, str]]]:

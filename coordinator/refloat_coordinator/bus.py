@@ -85,6 +85,10 @@ class Inbox:
             # Retained, so that it comes again after a restart; and the broker waits for nobody when it tells of all.
             acknowledge()
             acknowledge = _nothing
+        self.put(content, acknowledge)
+
+    def put(self, content: Content, acknowledge: Acknowledge) -> None:
+        """Take in what a message said."""
         self._arrivals.append(Arrival(content, acknowledge))
         self._wake()
 

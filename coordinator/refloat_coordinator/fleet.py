@@ -147,7 +147,8 @@ def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
     outages = dict(fleet.outages)
     gone, come, absent = set[str](), set[str](), set(fleet.absent)
     for view in read.changed:
-        nodes[view.node] = replace(nodes.get(view.node) or Node(view.node), slurm=view)
+        node = nodes.get(view.node) or Node(view.node)
+        nodes[view.node] = Node(node.name, node.online, node.since, node.report, view, node.done)
         is_absent = outage.is_absent(view)
         (absent.add if is_absent else absent.discard)(view.node)
         (come if view.known else gone).add(view.node)
@@ -156,12 +157,13 @@ def _read(fleet: Fleet, nodes: dict[str, Node], read: Read) -> Fleet:
             outages[view.node] = why
         else:
             outages.pop(view.node, None)
-    known = (fleet.known - gone) | come if read.changed else fleet.known
+    # The same sets while they are the same: what was counted by them is good for as long.
+    is_same = come <= fleet.known and gone.isdisjoint(fleet.known)
     return replace(
         fleet,
         outages=outages,
-        known=known,
-        absent=frozenset(absent),
+        known=fleet.known if is_same else (fleet.known - gone) | come,
+        absent=fleet.absent if absent == fleet.absent else frozenset(absent),
         read_at=read.began_at,
         reads=fleet.reads + 1,
         slurm_why="",

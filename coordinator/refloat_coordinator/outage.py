@@ -44,8 +44,8 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     if not view.known:
         return "unknown to Slurm"
     flags = frozenset(view.flags)
-    word = next((words for flag, words in _OUT_FLAGS.items() if flag in flags), "")
-    if word:
+    if not flags.isdisjoint(_OUT_FLAGS):
+        word = next(words for flag, words in _OUT_FLAGS.items() if flag in flags)
         # A node that is not held may still show the reason of an earlier time (facts/slurm.md, trap 2).
         return _with_reason(word, view.reason) if flags & _REASONED else word
     if states.is_drain_set(flags) and not isinstance(reasons.parse(view.reason, dialect), Trigger):

@@ -7,6 +7,7 @@ StateComplete join them with ``+``; their order differs, so only sets are compar
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from refloat_slurm.gateway import NodeView
@@ -103,7 +104,12 @@ def is_drained(state: State) -> bool:
 
 def is_in_service(state: State) -> bool:
     """Whether Slurm would start jobs here: a working base state and nothing that keeps jobs away."""
-    flags = _flags(state)
+    return _serves(_flags(state))
+
+
+@lru_cache(maxsize=1024)
+def _serves(flags: frozenset[str]) -> bool:
+    """The same of flags; of a whole cluster's nodes only a few sets of them differ."""
     return has_known_base(flags) and not _WORKING.isdisjoint(flags) and _OUT.isdisjoint(flags)
 
 

@@ -47,6 +47,8 @@ _WORKING_S: Final = 1.0  # as `refloat_agent.loop.Pace`
 _ASK_AGAIN_S: Final = 5.0
 _AGED_S: Final = 86400.0  # how long nodes have been up when it begins
 _CHECK: Final = "simulated"
+_STORAGE: Final = {is_there: (StorageFacts("storage", mounted=is_there, right=is_there),) for is_there in (True, False)}
+_UNASKED: Final = PermitFacts(coordinator=True)
 
 
 class Surroundings(Protocol):
@@ -130,7 +132,7 @@ class SimulatedNode:
     gone: bool = False
     mounted: bool = True
     healthy: bool = True
-    checked_s: float = 0.0
+    health: HealthFacts = field(init=False)
     _asked: _Asked | None = None
     _requests: int = 0
     _busy: dict[type[Action], Action] = field(default_factory=dict)
@@ -145,7 +147,7 @@ class SimulatedNode:
         self.booted_at = self.world.now - _AGED_S
         self.state = initial(self.boot, "0")
         self.policy = replace(self.site.policy, node=self.name)
-        self.checked_s = self._now_s
+        self._check()
 
     @property
     def cycle(self) -> Cycle | None:
@@ -217,7 +219,7 @@ class SimulatedNode:
 
     def _observe(self, cycle: Cycle | None) -> Observation:
         hint = SlurmFacts(self.view, fresh=False, from_feed=True) if self.view is not None else None
-        health = self._health()
+        health = self.health
         if cycle is not None:
             wanted = machine.wants(self.state, hint, self.policy)
         else:
@@ -237,7 +239,6 @@ class SimulatedNode:
         outcomes, self._outcomes = tuple(self._outcomes), []
         for outcome in outcomes:
             self._busy.pop(type(outcome.action), None)
-        storage = (StorageFacts("storage", mounted=self.mounted, right=self.mounted),)
         return Observation(
             now_s=self._now_s,
             wall_ns=int(self.world.now * 1e9),
@@ -245,7 +246,7 @@ class SimulatedNode:
             slurm=slurm,
             jobs=jobs,
             steps=steps,
-            storage=storage if wanted.storage else None,
+            storage=_STORAGE[self.mounted] if wanted.storage else None,
             services=() if wanted.services else None,
             registered=self._is_registered() if wanted.registered else None,
             health=health,
@@ -263,16 +264,10 @@ class SimulatedNode:
         view = self._read()
         return view.registration is not None and view.registration.boot_time >= int(self.booted_at)
 
-    def _health(self) -> HealthFacts:
-        if self.healthy:
-            return HealthFacts(Verdict.HEALTHY, oldest_s=self.checked_s)
-        failure = (Failure(check=_CHECK, message="a check fails after the boot"),)
-        return HealthFacts(Verdict.UNHEALTHY, failing=failure, oldest_s=self.checked_s, raw_failing=failure)
-
     def _permit(self) -> PermitFacts:
         asked = self._asked
         if asked is None:
-            return PermitFacts(coordinator=True)
+            return _UNASKED
         return PermitFacts(
             coordinator=True,
             granted=asked.permit if asked.granted else "",
@@ -375,7 +370,7 @@ class SimulatedNode:
         self.mounted = True
 
     def _check(self) -> None:
-        self.checked_s = self._now_s
+        self.health = _found(self.healthy, self._now_s)
 
     def _update(self, action: Action, change: Change, reason: str | None = None) -> None:
         self.world.writes += 1
@@ -448,11 +443,19 @@ class SimulatedNode:
         self.mounted, self.healthy = False, self.fate.passes
         self._asked, self._next_at, self._said = None, float("inf"), ()
         self._busy, self._outcomes = {}, []
-        self.checked_s = 0.0
+        self.health = _found(self.healthy, 0.0)
         self.view = self._read()
         booted_at = self.booted_at
         world.later(self.fate.mount_s, lambda: world.slurmctld.register(self.name, booted_at))
         self.look()
+
+
+def _found(healthy: bool, at_s: float) -> HealthFacts:  # noqa: FBT001 - what is meant is plain
+    """What the checks find."""
+    if healthy:
+        return HealthFacts(Verdict.HEALTHY, oldest_s=at_s)
+    failure = (Failure(check=_CHECK, message="a check fails after the boot"),)
+    return HealthFacts(Verdict.UNHEALTHY, failing=failure, oldest_s=at_s, raw_failing=failure)
 
 
 def _nothing() -> None:

@@ -22,7 +22,7 @@ from refloat_cli.simulate.plan import Plan, Share, count_of
 from refloat_cli.spec import taken
 from refloat_contract import topics
 from refloat_contract.errors import Misconfigured
-from refloat_contract.messages import Event, NodeStatus, Order, Request, decode, encode
+from refloat_contract.messages import Order, decode
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import Turn, WaveState
@@ -60,7 +60,6 @@ _BACKLOG: Final = 100
 _ENDED: Final = frozenset({Turn.DONE, Turn.HELD, Turn.SKIPPED})
 _PASSING: Final = frozenset({PauseCause.SLURM, PauseCause.ABORT})
 """Pauses that end by themselves; at any other a human must look, and the simulation is over."""
-_KINDS: Final = {NodeStatus: Kind.STATUS, Event: Kind.EVENT, Request: Kind.REQUEST}
 
 Progress = Callable[[float], None]
 """Told how much of the wave is over, from 0 to 1."""
@@ -136,8 +135,7 @@ class World:
 
     def tell(self, content: Content) -> None:
         """Send a message to the coordinator."""
-        kind = _KINDS[type(content)]
-        self._inbox.receive(self._topics.node(content.node, kind), encode(content), _nothing)
+        self._inbox.put(content, _nothing)
 
     def noted(self, node: SimulatedNode) -> None:
         """Keep the course up to date with what a node is at."""

@@ -4,6 +4,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from refloat_contract.errors import UnknownNode
@@ -87,14 +88,17 @@ class SimulatedNode:
     @property
     def flags(self) -> frozenset[str]:
         """The state as Slurm shows it."""
-        completing = {"COMPLETING"} if any(job.state == "COMPLETING" for job in self.jobs.values()) else set()
-        return frozenset({self._shown_base, *self.marks, *completing})
+        used, is_completing = 0, False
+        for job in self.jobs.values():
+            if job.state == "RUNNING":
+                used += job.cpus_on(self)
+            elif job.state == "COMPLETING":
+                is_completing = True
+        return _flags(self._shown_base(used), frozenset(self.marks), is_completing)
 
-    @property
-    def _shown_base(self) -> str:
+    def _shown_base(self, used: int) -> str:
         if self.unknown:
             return "UNKNOWN"
-        used = self.used_cpus
         if self.base != "IDLE" or not used:
             return self.base
         return "ALLOCATED" if used >= self.cpus else "MIXED"
@@ -102,8 +106,24 @@ class SimulatedNode:
     @property
     def view(self) -> NodeView:
         """What a client is told."""
-        registration = Registration(0 if self.forgotten or self.unknown else self.boot_time, self.slurmd_start_time)
+        registration = _registration(0 if self.forgotten or self.unknown else self.boot_time, self.slurmd_start_time)
         return NodeView(self.name, self.flags, self.reason, self.reason_user, self.reason_at, registration)
+
+
+@lru_cache(maxsize=1024)
+def _registration(boot_time: int, slurmd_start_time: int) -> Registration:
+    return Registration(boot_time, slurmd_start_time)
+
+
+@lru_cache(maxsize=1024)
+def _flags(base: str, marks: frozenset[str], is_completing: bool) -> frozenset[str]:  # noqa: FBT001 - by position, for the cache
+    return marks | {base, *(["COMPLETING"] if is_completing else [])}
+
+
+@lru_cache(maxsize=1024)
+def _takes_jobs(flags: frozenset[str]) -> bool:
+    # A reboot without ASAP lets new jobs start until the node happens to be idle.
+    return is_in_service(flags - {"REBOOT_REQUESTED"})
 
 
 class NodeTable:
@@ -131,11 +151,11 @@ class NodeTable:
     def note(self, node: SimulatedNode) -> None:
         """Log what has changed of the node and count it in or out. To be called after every change."""
         self.changed = True
-        before, now = node.seen, (node.flags, node.reason)
-        self._list_free(node, now[0])
-        if before == now:
+        before, flags = node.seen, node.flags
+        self._list_free(node, flags)
+        if flags == before[0] and node.reason == before[1]:
             return
-        node.seen = now
+        now = node.seen = (flags, node.reason)
         self.stirred[node.name] = None
         self.log.append(Transition(self.agenda.now, node.name, before[0], *now))
         # A slurmctld that has just started knows nothing of a node; that does not take it out of service.
@@ -145,8 +165,7 @@ class NodeTable:
             self.max_out = max(self.max_out, self.out)
 
     def _list_free(self, node: SimulatedNode, flags: frozenset[str]) -> None:
-        # A reboot without ASAP lets new jobs start until the node happens to be idle.
-        if is_in_service(flags - {"REBOOT_REQUESTED"}) and node.used_cpus < node.cpus:
+        if _takes_jobs(flags) and ("IDLE" in flags or node.used_cpus < node.cpus):
             self.free[node.name] = node
         else:
             self.free.pop(node.name, None)

@@ -74,12 +74,14 @@ class SimulatedSlurmctld:
         if now is None:
             now = self._clock() if self._clock is not None else self._agenda.now
         self._schedule()
+        if not self._agenda.is_due(now):
+            self._agenda.now = max(self._agenda.now, now)
+            return
         for happen in self._agenda.until(now):
             happen()
             self._schedule()
 
     def _schedule(self) -> None:
-        rules = self._table.rules
         while self._table.changed and self._outage is _Outage.NONE:
             if self._agenda.now < self._next_pass:
                 if not self._pass_is_due:
@@ -87,7 +89,7 @@ class SimulatedSlurmctld:
                     self._agenda.after(self._next_pass - self._agenda.now, self._begin_pass)
                 return
             self._table.changed = False
-            self._next_pass = self._agenda.now + rules.schedule_s
+            self._next_pass = self._agenda.now + self._table.rules.schedule_s
             self._jobs.schedule()
 
     def _begin_pass(self) -> None:
