@@ -34,7 +34,7 @@ from refloat_coordinator.permit import Permit
 from refloat_coordinator.permits import Denial, Grant, Loops
 from refloat_coordinator.rooms import Rooms
 from refloat_coordinator.rules import Rules
-from refloat_coordinator.wave import Wave
+from refloat_coordinator.wave import Described, Wave
 from refloat_coordinator.waves import AskJobs, EndJobs, Errand, Question, Settled, Tell, World
 from refloat_service.mqtt import Publication
 
@@ -112,6 +112,7 @@ class Loop:
         self._reports: dict[str, WaveReport] = {}
         self._tried: dict[tuple[str, str], int] = {}
         self._settled: dict[str, Settled] = {}
+        self._described: dict[str, Described] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._answers: dict[str, BlockerAnswer] = {}
         self._waves_rest_until = 0.0
@@ -300,7 +301,8 @@ class Loop:
 
     def report(self, wave: Wave) -> WaveReport:
         """The wave as it is told."""
-        return wave_rules.report(wave, self.fleet)
+        described = self._described.setdefault(wave.id, {}) if wave.id in self.waves else None
+        return wave_rules.report(wave, self.fleet, described)
 
     def publish_all(self) -> None:
         """Tell every wave again: the broker is another one, or lost what it kept."""
@@ -543,6 +545,7 @@ class Loop:
             del self._reports[wave.id]
             self._forget_tries(wave.id)
             self._settled.pop(wave.id, None)
+            self._described.pop(wave.id, None)
             self._answers.pop(wave.id, None)
         return report
 

@@ -6,7 +6,7 @@ How a wave moves by itself is in `waves`; what one of its nodes does, in `turns`
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -148,6 +148,9 @@ class Wave(BaseModel):
         return self.model_copy(update=changes)
 
 
+Described: TypeAlias = dict[str, tuple[Member, Node, WaveNode]]
+
+
 def create(wave_id: str, spec: WaveSpec, nodes: Sequence[str], now: float, by: str = "") -> Wave:
     """A new wave over these nodes, which are taken in this order."""
     members = tuple(Member(node=node, since=now) for node in nodes)
@@ -234,9 +237,20 @@ def skipped(wave: Wave, nodes: Collection[str], now: float, by: str = "") -> Wav
     return _changed(wave, nodes, leave_out)
 
 
-def report(wave: Wave, fleet: Fleet) -> WaveReport:
-    """The wave as it is told to the world: all counts, and the nodes under way or held."""
-    shown = wave.with_turn(Turn.MARKED, Turn.HELD)
+def report(wave: Wave, fleet: Fleet, described: Described | None = None) -> WaveReport:
+    """The wave as it is told to the world: all counts, and the nodes under way or held.
+
+    ``described`` only saves time: what the last report said of each node. It stands while both are the same objects.
+    """
+    before = described or {}
+    shown: Described = {}
+    for member in wave.with_turn(Turn.MARKED, Turn.HELD):
+        node, last = fleet.node(member.node), before.get(member.node)
+        is_same = last is not None and last[0] is member and last[1] is node
+        shown[member.node] = last if last and is_same else (member, node, describe(member, node))
+    if described is not None:
+        described.clear()
+        described.update(shown)
     return WaveReport(
         id=wave.id,
         spec=wave.spec,
@@ -246,7 +260,7 @@ def report(wave: Wave, fleet: Fleet) -> WaveReport:
         started_at=wave.started_at,
         ended_at=wave.ended_at,
         counts=counts(wave),
-        nodes=tuple(describe(m, fleet.node(m.node)) for m in shown),
+        nodes=tuple(told for _, _, told in shown.values()),
     )
 
 
