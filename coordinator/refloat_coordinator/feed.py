@@ -7,6 +7,7 @@ and go something always has. So the whole table is read, at the cost of one call
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -172,13 +173,18 @@ def view_of(node: NodeView, epoch: int, seq: int) -> SlurmView:
         node=node.name,
         epoch=epoch,
         seq=seq,
-        flags=tuple(sorted(node.flags)),
+        flags=_listed(node.flags),
         reason=node.reason,
         reason_user=node.reason_user,
         reason_at=node.reason_at,
         boot_time=registration.boot_time if registration else 0,
         slurmd_start_time=registration.slurmd_start_time if registration else 0,
     )
+
+
+@lru_cache(maxsize=1024)
+def _listed(flags: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(flags))
 
 
 def _is_same(view: SlurmView, node: NodeView) -> bool:

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from refloat_contract.messages import Event, NodeReport, NodeStatus, SlurmView
@@ -94,11 +95,16 @@ class Fleet:
     @property
     def serving(self) -> frozenset[str]:
         """The nodes that could serve: what a percentage of nodes is a part of."""
-        return self.known - self.absent if self.absent else self.known
+        return _serving(self.known, self.absent) if self.absent else self.known
 
     def node(self, name: str) -> Node:
         """The node; one never heard of is empty."""
         return self.nodes.get(name) or Node(name)
+
+
+@lru_cache(maxsize=2)
+def _serving(known: frozenset[str], absent: frozenset[str]) -> frozenset[str]:
+    return known - absent
 
 
 def fold(fleet: Fleet, facts: Iterable[Fact], now: float) -> Fleet:
@@ -121,7 +127,7 @@ def fold(fleet: Fleet, facts: Iterable[Fact], now: float) -> Fleet:
 def _heard(node: Node, status: NodeStatus, now: float) -> Node:
     since = now if status.online != node.online or not node.since else node.since
     report = status.report or node.report
-    node = replace(node, online=status.online, since=since, report=report)
+    node = Node(node.name, status.online, since, report, node.slurm, node.done)
     last = status.report.last_cycle if status.report else None
     if last is None or not last.wave or last.outcome is not Outcome.DONE:
         return node

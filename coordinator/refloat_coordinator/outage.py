@@ -44,7 +44,7 @@ def cause(view: SlurmView, dialect: Dialect) -> str:
     if not view.known:
         return "unknown to Slurm"
     flags = frozenset(view.flags)
-    if not flags.isdisjoint(_OUT_FLAGS):
+    if not _OUT_FLAGS.keys().isdisjoint(flags):
         word = next(words for flag, words in _OUT_FLAGS.items() if flag in flags)
         # A node that is not held may still show the reason of an earlier time (facts/slurm.md, trap 2).
         return _with_reason(word, view.reason) if flags & _REASONED else word
@@ -58,8 +58,8 @@ def is_absent(view: SlurmView) -> bool:
 
     Budgets count it on neither side. One that is drained or down as well is out like any other.
     """
-    flags = frozenset(view.flags)
-    return view.known and ("FUTURE" in flags or (not flags.isdisjoint(_SWITCHED_OFF) and flags.isdisjoint(_AMISS)))
+    flags = view.flags
+    return view.known and ("FUTURE" in flags or (not _SWITCHED_OFF.isdisjoint(flags) and _AMISS.isdisjoint(flags)))
 
 
 def is_down_for_sure(view: SlurmView) -> bool:

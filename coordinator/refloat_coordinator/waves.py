@@ -212,19 +212,13 @@ def _settled_until(member: Member, wave: Wave, fleet: Fleet) -> float:
 
 
 def _unsettled(members: Iterable[Member], world: World, now: float) -> list[Member]:
-    """Those to look at. A loop without calls: of a large wave nearly every member is passed over, every time."""
-    nodes, settled = world.fleet.nodes, world.settled
-    news: list[Member] = []
-    for member in members:
-        looked_at = settled.get(member.node)
-        if (
-            looked_at is None
-            or looked_at[0] is not member
-            or looked_at[1] is not nodes.get(member.node)
-            or looked_at[2] < now
-        ):
-            news.append(member)
-    return news
+    """Those to look at. Few words, and no calls: of a large wave nearly every member is passed over, every time."""
+    node, last = world.fleet.nodes.get, world.settled.get
+    return [
+        m
+        for m in members
+        if (look := last(name := m.node)) is None or look[0] is not m or look[1] is not node(name) or look[2] < now
+    ]
 
 
 def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
@@ -407,10 +401,11 @@ def _waited_for(wave: Wave, window: Sequence[Member], now: float) -> Wave:
 
 def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tuple[Wave, tuple[Question, ...]]:
     own, others = _rooms(wave, world)
-    ready = [m for m in due if not m.why]
-    if ready and own.blocking(ready[0].node):
+    first = next((m for m in due if not m.why), None)
+    if first and own.blocking(first.node):
         # The wave's own limit is about all of its nodes: where one may not go, none may, and no order is needed.
-        return _stuck_or_not(wave, own.refusal(ready[0].node), due, now), ()
+        return _stuck_or_not(wave, own.refusal(first.node), due, now), ()
+    ready = [m for m in due if not m.why]
     if ready and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
         return wave.but(why="asks Slurm when jobs end"), (AskJobs(),)
     chosen, refusal = _chosen(_in_order(wave, ready, world), own, others)
@@ -418,8 +413,8 @@ def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tupl
     blocked = ""
     if wave.spec.blocker and chosen:
         chosen, blocked = _unblocked(chosen, world.answer, now)
-    names = set(chosen)
-    wave = _changed(wave, [m for m in ready if m.node in names], lambda m: _intent(m, world.fleet, now))
+    marked = [m for name in chosen if (m := wave.member(name))]
+    wave = _changed(wave, marked, lambda m: _intent(m, world.fleet, now))
     if blocked:
         return wave.but(why=blocked, stuck_since=0.0), questions
     return _stuck_or_not(wave, refusal, due, now), questions
@@ -473,9 +468,9 @@ def _intent(member: Member, fleet: Fleet, now: float) -> Member:
 
 
 def _stuck_or_not(wave: Wave, refusal: str, window: Sequence[Member], now: float) -> Wave:
-    waiting = [m for m in window if m.why]
-    if wave.with_turn(Turn.MARKED) or not refusal:
-        why = refusal or (f"waits for {waiting[0].node}: {waiting[0].why}" if waiting else "")
+    if wave.has(Turn.MARKED) or not refusal:
+        waiting = None if refusal else next((m for m in window if m.why), None)
+        why = f"waits for {waiting.node}: {waiting.why}" if waiting else refusal
         return wave.but(why=why, stuck_since=0.0)
     since = wave.stuck_since or now
     if now - since > wave.spec.node_deadline_s:

@@ -142,13 +142,13 @@ def standing_of(node: SimulatedNode) -> Standing:
     cycle, flags = node.cycle, node.view.flags if node.view is not None else frozenset[str]()
     if not node.up and node.going_down:
         return Standing.REBOOTING
-    busy = states.is_busy(flags)
     if cycle is None or cycle.phase is Phase.DRAINING:
+        is_busy = states.is_busy(flags)
         if "DRAIN" not in flags and "DOWN" not in flags:
-            return Standing.JOBS if busy else Standing.IDLE
+            return Standing.JOBS if is_busy else Standing.IDLE
         if cycle is None:
             return Standing.OUT
-        return Standing.DRAINING if busy else Standing.DRAINED
+        return Standing.DRAINING if is_busy else Standing.DRAINED
     if cycle.phase is Phase.HELD:
         return Standing.HELD
     return Standing.RETURNING if cycle.phase in _RETURNING else Standing.REBOOTING

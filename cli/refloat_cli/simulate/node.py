@@ -228,14 +228,9 @@ class SimulatedNode:
         if wanted.slurm:
             self.view = self._read()
             slurm = SlurmFacts(self.view, fresh=True)
-        jobs = None
-        if wanted.jobs:
-            self.world.reads += 1
-            jobs = self.world.slurmctld.jobs_on(self.name)
-        steps = None
-        if wanted.steps:
-            running = self.world.slurmctld.jobs_on(self.name)
-            steps = tuple(StepProcess(1000 + int(job.id), f"slurmstepd: [{job.id}.batch]") for job in running)
+        running = self.world.slurmctld.jobs_on(self.name) if wanted.jobs or wanted.steps else ()
+        self.world.reads += wanted.jobs
+        steps = tuple(StepProcess(1000 + int(job.id), f"slurmstepd: [{job.id}.batch]") for job in running)
         outcomes, self._outcomes = tuple(self._outcomes), []
         for outcome in outcomes:
             self._busy.pop(type(outcome.action), None)
@@ -244,8 +239,8 @@ class SimulatedNode:
             wall_ns=int(self.world.now * 1e9),
             boot_id=self.boot,
             slurm=slurm,
-            jobs=jobs,
-            steps=steps,
+            jobs=running if wanted.jobs else None,
+            steps=steps if wanted.steps else None,
             storage=_STORAGE[self.mounted] if wanted.storage else None,
             services=() if wanted.services else None,
             registered=self._is_registered() if wanted.registered else None,
@@ -283,7 +278,8 @@ class SimulatedNode:
             return
         self._said = said
         settings = self.site.settings
-        report = report_of(replace(decision, state=self.state), seen, settings, "", self.policy.recipes)
+        left = Decision(self.state, decision.actions, decision.why)
+        report = report_of(left, seen, settings, "", self.policy.recipes)
         self.world.tell(NodeStatus(node=self.name, online=True, report=report))
         self.world.noted(self)
 

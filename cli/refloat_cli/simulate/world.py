@@ -37,7 +37,6 @@ from refloat_coordinator.questions import free_at
 from refloat_coordinator.wave import PauseCause, Wave
 from refloat_coordinator.waves import Question
 from refloat_service.mqtt import Publication
-from refloat_slurm import states
 from refloat_slurm.gateway import Change, NodeView
 from refloat_slurm.simulated import Rules, SimulatedGateway, SimulatedSlurmctld
 from refloat_slurm.simulated.agenda import Agenda
@@ -110,10 +109,10 @@ class World:
         """Bring all of it up; jobs that ran in the dump run on."""
         plan, names = self.plan, self.inventory.names
         self._chance = random.Random(plan.seed)  # noqa: S311 - a simulation that can be repeated
-        self._agenda = Agenda(_start(plan))
+        self._agenda = agenda = Agenda(_start(plan))
         self.turn_s = plan.turn_s or _TURN_S
         rules = Rules(slurmd_timeout_s=_SLURMD_TIMEOUT_S, schedule_s=_SCHEDULE_S)
-        self.slurmctld = SimulatedSlurmctld(names, rules=rules, now=self.now, clock=lambda: self.now, log_limit=1)
+        self.slurmctld = SimulatedSlurmctld(names, rules=rules, now=self.now, clock=lambda: agenda.now, log_limit=0)
         self.course = Course(self.now)
         self._build_coordinator()
         self._build_nodes()
@@ -355,7 +354,7 @@ def _drawn(chance: random.Random, names: list[str], share: Share) -> frozenset[s
 
 
 def _serves(view: NodeView | None) -> bool:
-    return view is not None and not states.is_drain_set(view) and "DOWN" not in view.flags
+    return view is not None and "DRAIN" not in view.flags and "DOWN" not in view.flags
 
 
 async def _no_time(_seconds: float) -> None:

@@ -157,7 +157,8 @@ class NodeTable:
             return
         now = node.seen = (flags, node.reason)
         self.stirred[node.name] = None
-        self.log.append(Transition(self.agenda.now, node.name, before[0], *now))
+        if self.log.maxlen:
+            self.log.append(Transition(self.agenda.now, node.name, before[0], *now))
         # A slurmctld that has just started knows nothing of a node; that does not take it out of service.
         if not node.unknown and is_in_service(now[0]) != node.in_service:
             node.in_service = not node.in_service
