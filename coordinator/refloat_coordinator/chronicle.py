@@ -51,8 +51,8 @@ def _of_nodes(before: Wave, wave: Wave, now: float) -> list[Event]:
     if before.members is wave.members:
         return []
     told: list[Event] = []
-    for new in wave.with_turn(Turn.MARKED, Turn.HELD):  # no others are lost, or overdue
-        old = before.member(new.node) or new
+    shown = wave.with_turn(Turn.MARKED, Turn.HELD)  # no others are lost, or overdue
+    for old, new in zip(before.members_of(m.node for m in shown), shown, strict=True):
         if new.lost and not old.lost:
             told.append(_tell_of(wave, new, EventKind.NODE_LOST, "Node lost", new.why, now))
         if new.overdue_since and not old.overdue_since:

@@ -12,6 +12,7 @@ from refloat_contract.words import EventKind, Outcome
 from refloat_coordinator import outage
 
 _WAVES_KEPT: Final = 8
+_FOLDS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ class Fleet:
     ``outages`` says why a node is out by Slurm's word; ``known`` are the nodes in Slurm's table, and ``absent`` those
     of them that neither serve nor are missing (see `outage.is_absent`); ``read_at`` is when the last good read began
     (0: there was none), ``reads`` counts them; ``slurm_why`` is empty while Slurm answers.
+
+    ``stamp`` is this fleet's own; ``history`` has the stamps of the fleets before it, oldest first, each with the nodes
+    that facts have told of since then, up to the next.
     """
 
     dialect: Dialect = field(default_factory=Dialect)
@@ -86,6 +90,8 @@ class Fleet:
     read_at: float = 0.0
     reads: int = 0
     slurm_why: str = "the node table has not been read yet"
+    stamp: object = field(default_factory=object, compare=False, repr=False)
+    history: tuple[tuple[object, frozenset[str]], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def slurm_ok(self) -> bool:
@@ -96,6 +102,17 @@ class Fleet:
     def serving(self) -> frozenset[str]:
         """The nodes that could serve: what a percentage of nodes is a part of."""
         return _serving(self.known, self.absent) if self.absent else self.known
+
+    def told_since(self, stamp: object) -> set[str] | None:
+        """The nodes that facts have told of since the fleet of this stamp; None where that is not known."""
+        if stamp is self.stamp:
+            return set()
+        names: set[str] = set()
+        for before, told in reversed(self.history):
+            names |= told
+            if before is stamp:
+                return names
+        return None
 
     def node(self, name: str) -> Node:
         """The node; one never heard of is empty."""
@@ -111,17 +128,22 @@ def fold(fleet: Fleet, facts: Iterable[Fact], now: float) -> Fleet:
     """The fleet after these facts, in their order. The same fact twice changes nothing."""
     nodes = dict(fleet.nodes)
     after = replace(fleet, nodes=nodes)
+    told: set[str] = set()
     for fact in facts:
         match fact:
             case Heard(status):
+                told.add(status.node)
                 nodes[status.node] = _heard(nodes.get(status.node) or Node(status.node), status, now)
             case Told(event):
+                told.add(event.node)
                 nodes[event.node] = _told(nodes.get(event.node) or Node(event.node), event)
             case Read():
+                told.update(view.node for view in fact.changed)
                 after = _read(after, nodes, fact)
             case Unread(why):
                 after = replace(after, slurm_why=why)
-    return after
+    history = (*fleet.history, (fleet.stamp, frozenset(told)))[-_FOLDS_KEPT:]
+    return replace(after, stamp=object(), history=history)
 
 
 def _heard(node: Node, status: NodeStatus, now: float) -> Node:

@@ -286,7 +286,7 @@ class Loop:
     def world(self, wave: Wave, waves: Mapping[str, Wave] | None = None) -> World:
         """What a wave is decided by, all other waves being as they are in ``waves`` (or now)."""
         others = self.waves if waves is None else waves
-        settled = self._settled.setdefault(wave.id, {}) if wave.id in self.waves else {}
+        settled = self._settled.setdefault(wave.id, Settled()) if wave.id in self.waves else Settled()
         return World(
             self.fleet,
             self.permits,

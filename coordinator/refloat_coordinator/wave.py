@@ -134,10 +134,10 @@ class Wave(BaseModel):
         """Whether any member has one of these turns."""
         return not census.of(self.members).by_turn.keys().isdisjoint(turns)
 
-    def member(self, node: str) -> Member | None:
-        """The member of this name."""
-        place = census.of(self.members).places.get(node)
-        return None if place is None else self.members[place]
+    def members_of(self, nodes: Iterable[str]) -> list[Member]:
+        """The members of these names; names that it does not have are left out."""
+        places = census.of(self.members).places
+        return [self.members[place] for node in nodes if (place := places.get(node)) is not None]
 
     def with_members(self, changed: Iterable[Member]) -> "Wave":
         """This wave, in which these members have changed."""

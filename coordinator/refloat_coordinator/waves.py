@@ -9,6 +9,8 @@ and for as long as Slurm does not show the effect.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import is_not
 from typing import Final, TypeAlias
 
 from refloat_contract import reasons
@@ -33,7 +35,17 @@ JOBS_FRESH_S: Final = 60.0
 _JUDGED: Final = (Turn.MARKED, Turn.HELD, Turn.SKIPPED)
 
 
-Settled: TypeAlias = dict[str, tuple[Member, Node, float]]
+@dataclass(slots=True)
+class Settled:
+    """What looks at a wave's members have changed nothing of; it only saves time.
+
+    ``judged`` has members with the nodes that were looked at, and until when nothing can follow while both are the same
+    objects. The waiting ones of ``members`` were looked at, too, when the fleet had this ``stamp``.
+    """
+
+    judged: dict[str, tuple[Member, Node, float]] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+    stamp: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +56,14 @@ class World:
     ends by its time limit, as Slurm said at ``jobs_at`` (0: it was not asked). ``answer`` is what the wave's blocker
     said last.
 
-    ``settled`` only saves time: the members that a look changed nothing of, each with the node that was looked at, and
-    until when. While both are the same objects and it is not later, nothing new can follow. Looks add to it.
+    ``settled`` is of earlier looks at this wave; looks add to it.
     """
 
     fleet: Fleet
     permits: Permits = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     reserved: Mapping[str, str] = field(default_factory=dict)
-    settled: Settled = field(default_factory=dict)
+    settled: Settled = field(default_factory=Settled)
     groups: Groups = field(default_factory=Groups)
     free_at: Mapping[str, float] = field(default_factory=dict)
     jobs_at: float = 0.0
@@ -127,10 +138,10 @@ def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, 
 
 def stands(errand: Errand, wave: Wave, world: World, now: float) -> bool:
     """Whether an errand that had to wait is still to be done: of a large wave, its one node is looked at."""
-    member = wave.member(errand.node)
-    if wave.is_ended or member is None:
+    members = tuple(wave.members_of([errand.node]))
+    if wave.is_ended or not members:
         return False
-    wave = _on_or_paused(_judged(wave.but(members=(member,)), world, now), world)
+    wave = _on_or_paused(_judged(wave.but(members=members), world, now), world)
     return errand in _actions(wave, world, now)
 
 
@@ -189,15 +200,23 @@ def trigger(wave: Wave, fleet: Fleet) -> str:
 
 def _judged(wave: Wave, world: World, now: float) -> Wave:
     """The wave after a look at the members that something may have become of; most wait, or are done."""
-    fleet = world.fleet
+    fleet, settled = world.fleet, world.settled.judged
 
     def judge(member: Member) -> Member:
         after = overdue.judged(turns.judged(member, wave, fleet, now), wave, fleet, now)
         if after is member:
-            world.settled[member.node] = (member, fleet.node(member.node), _settled_until(member, wave, fleet))
+            settled[member.node] = (member, fleet.node(member.node), _settled_until(member, wave, fleet))
         return after
 
-    wave = _changed(wave, _unsettled(wave.with_turn(*_JUDGED), world, now), judge)
+    unsettled = [
+        m
+        for m in wave.with_turn(*_JUDGED)
+        if (last := settled.get(m.node)) is None
+        or last[0] is not m
+        or last[1] is not fleet.nodes.get(m.node)
+        or last[2] < now
+    ]
+    wave = _changed(wave, unsettled, judge)
     forgiven = min(wave.forgiven, len(wave.with_turn(Turn.HELD)))
     return wave if forgiven == wave.forgiven else wave.but(forgiven=forgiven)
 
@@ -211,16 +230,6 @@ def _settled_until(member: Member, wave: Wave, fleet: Fleet) -> float:
     return min(turns.due_at(member, wave), overdue.due_at(member, wave))
 
 
-def _unsettled(members: Iterable[Member], world: World, now: float) -> list[Member]:
-    """Those to look at. Few words, and no calls: of a large wave nearly every member is passed over, every time."""
-    node, last = world.fleet.nodes.get, world.settled.get
-    return [
-        m
-        for m in members
-        if (look := last(name := m.node)) is None or look[0] is not m or look[1] is not node(name) or look[2] < now
-    ]
-
-
 def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
     """Waiting nodes that are somebody else's business are skipped at once, so that it is seen early."""
     if not world.fleet.slurm_ok:
@@ -228,12 +237,23 @@ def _sorted_out(wave: Wave, world: World, now: float) -> Wave:
 
     def sort_out(member: Member) -> Member:
         node = world.fleet.node(member.node)
-        after = _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
-        if after is member:
-            world.settled[member.node] = (member, node, math.inf)
-        return after
+        return _as_it_stands(member, turns.standing(member, wave, node, world.fleet.dialect), now)
 
-    return _changed(wave, _unsettled(wave.with_turn(Turn.WAITING), world, now), sort_out)
+    wave = _changed(wave, _unsettled(wave, world), sort_out)
+    # As they are after it: should the change not come to stay, they are looked at again.
+    world.settled.members, world.settled.stamp = wave.members, world.fleet.stamp
+    return wave
+
+
+def _unsettled(wave: Wave, world: World) -> Iterable[Member]:
+    """The waiting members that may stand otherwise than when they were looked at: they or their nodes have changed."""
+    settled = world.settled
+    told = world.fleet.told_since(settled.stamp)
+    if told is None or len(settled.members) != len(wave.members):
+        return wave.with_turn(Turn.WAITING)
+    moved = compress(wave.members, map(is_not, wave.members, settled.members))
+    found = {m.node: m for m in (*moved, *wave.members_of(told))}
+    return [m for m in found.values() if m.turn is Turn.WAITING]
 
 
 def _as_it_stands(member: Member, standing: turns.Standing, now: float) -> Member:
@@ -413,8 +433,7 @@ def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tupl
     blocked = ""
     if wave.spec.blocker and chosen:
         chosen, blocked = _unblocked(chosen, world.answer, now)
-    marked = [m for name in chosen if (m := wave.member(name))]
-    wave = _changed(wave, marked, lambda m: _intent(m, world.fleet, now))
+    wave = _changed(wave, wave.members_of(chosen), lambda m: _intent(m, world.fleet, now))
     if blocked:
         return wave.but(why=blocked, stuck_since=0.0), questions
     return _stuck_or_not(wave, refusal, due, now), questions

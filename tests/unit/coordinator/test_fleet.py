@@ -82,3 +82,18 @@ def test_a_node_that_power_saving_has_switched_off_is_neither_out_nor_part_of_wh
     assert fleet.known == {"n1", "n2"}
     assert fleet.serving == {"n1"}
     assert back.serving == {"n1", "n2"}
+
+
+def test_a_fleet_says_which_nodes_were_told_of_since_another() -> None:
+    first = fleets.fold(Fleet(), [Read(T0, (view("n1"), view("n2")))], T0)
+    second = fleets.fold(first, [Heard(status("n1"))], T0)
+    third = fleets.fold(second, [Told(event(node="n3"))], T0)
+
+    assert third.told_since(third.stamp) == set()
+    assert third.told_since(second.stamp) == {"n3"}
+    assert third.told_since(first.stamp) == {"n1", "n3"}
+    assert second.told_since(third.stamp) is None
+    assert fleets.fold(first, [], T0).told_since(second.stamp) is None
+    for _ in range(100):
+        third = fleets.fold(third, [], T0)
+    assert third.told_since(first.stamp) is None

@@ -26,10 +26,10 @@ from refloat_coordinator import wave as rules
 from refloat_coordinator import waves
 from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.fleet import Fact, Fleet, Heard, Node, Read, Unread
+from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Unread
 from refloat_coordinator.groups import Groups
 from refloat_coordinator.permit import Permit
-from refloat_coordinator.wave import Member, PauseCause, Wave
+from refloat_coordinator.wave import PauseCause, Wave
 from refloat_coordinator.waves import AskJobs, Decision, GiveBack, Mark, Tell, World
 
 
@@ -529,6 +529,7 @@ STORIES = st.lists(
                 *("done", "held", "online", "offline", "observing", "retry", "unread", "read", "later"),
             ]
         ),
+        st.booleans(),
     ),
     max_size=25,
 )
@@ -537,8 +538,8 @@ DEADLINES = st.fixed_dictionaries(
 )
 
 
-def of_n1(*happens: str) -> list[tuple[str, str]]:
-    return [("n1", what) for what in happens]
+def of_n1(*happens: str, unsaved: str = "") -> list[tuple[str, str, bool]]:
+    return [("n1", what, what != unsaved) for what in happens]
 
 
 @settings(deadline=None)
@@ -548,11 +549,13 @@ def of_n1(*happens: str) -> list[tuple[str, str]]:
 @example(of_n1("marked", "offline", "read", "later"), {})
 @example(of_n1("marked", "idle", "read", "read", "later"), {})
 @example(of_n1("read", "observing", "read"), {})
-def test_what_is_settled_only_saves_time(story: list[tuple[str, str]], deadline: dict[str, object]) -> None:
+@example(of_n1("drained", "read", unsaved="drained"), {})
+@example(of_n1("marked", "done", "read", unsaved="done"), {})
+def test_what_is_settled_only_saves_time(story: list[tuple[str, str, bool]], deadline: dict[str, object]) -> None:
     names = ("n1", "n2", "n3", "n4")
     quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40, **deadline)
-    fleet, settled, now = idle_fleet(*names), dict[str, tuple[Member, Node, float]](), T0
-    for name, what in story:
+    fleet, settled, now = idle_fleet(*names), waves.Settled(), T0
+    for name, what, is_saved in story:
         now += 1000 if what == "later" else 10
         if what == "retry":
             if any(m.node == name and m.turn in {Turn.HELD, Turn.SKIPPED} for m in slow.members) and not slow.is_ended:
@@ -560,6 +563,9 @@ def test_what_is_settled_only_saves_time(story: list[tuple[str, str]], deadline:
                 slow = rules.retried(slow, [name], fleet, now)
         else:
             fleet = after(fleet, *happened(name, what, now), now=now)
+        if not is_saved:  # the disk is full, say: the wave stays as it was
+            waves.decide(quick, World(fleet, settled=settled), now)
+            continue
         quick, actions = waves.decide(quick, World(fleet, settled=settled), now)
         slow, expected = waves.decide(slow, World(fleet), now)
         assert (quick, actions) == (slow, expected)
