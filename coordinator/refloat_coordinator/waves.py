@@ -504,7 +504,9 @@ def _pause(wave: Wave, cause: PauseCause, why: str) -> Wave:
 def _actions(wave: Wave, world: World, now: float) -> tuple[Errand, ...]:
     reason = trigger(wave, world.fleet)
     dialect = world.fleet.dialect
-    marked = [(m, world.fleet.node(m.node)) for m in wave.with_turn(Turn.MARKED)]
+    # Of the others nothing is wanted but that they go on.
+    wanted = (m for m in wave.with_turn(Turn.MARKED) if wave.is_aborting or m.overdue_since or not m.confirmed)
+    marked = [(m, world.fleet.node(m.node)) for m in wanted]
     errands: list[Errand] = [
         GiveBack(wave.id, m.node, reason)
         for m, node in marked
