@@ -183,8 +183,8 @@ class Operators:
             raise Transient(f"nothing was done: Slurm did not tell whether {user} may: {error}") from error
         if level is AdminLevel.NONE:
             raise Refused(
-                f"nothing was done: {user} is neither operator nor administrator in Slurm's accounting, as the coordinator's"
-                f" own user sees it (sacctmgr modify user {user} set adminlevel=operator makes one)"
+                f"nothing was done: {user} is neither operator nor administrator in Slurm's accounting, as the"
+                f" coordinator's own user sees it (sacctmgr modify user {user} set adminlevel=operator makes one)"
             )
         return level
 
