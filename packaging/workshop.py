@@ -136,6 +136,8 @@ class Workshop:
                 place.unlink()
             else:
                 shutil.rmtree(place, ignore_errors=True)
+        # Some releases of venv write one, and others none.
+        (environment / ".gitignore").unlink(missing_ok=True)
         (environment / "bin").mkdir()
         (environment / "bin" / "python").symlink_to(self.python)
         said = {"home": self.python.parent, "include-system-site-packages": "false", "version": self.version}
