@@ -22,6 +22,7 @@ from reflab.places import CONTROLLER
 STORAGE: Final = frozenset({"/gpfs/scratch", "/scratch"})
 SERVING: Final = frozenset({"IDLE", "ALLOCATED", "MIXED", "COMPLETING"})
 PATIENCE_S: Final = 90.0
+_JOB_S: Final = 15.0
 RESTART_AT_ONCE: Final = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0.2\n"
 DYING: Final = f"{RESTART_AT_ONCE}ExecStart=\nExecStart=/usr/lib/refloat/bin/python /lab/dying_agent.py\n"
 
@@ -118,9 +119,7 @@ def cycle(lab: Lab, name: str, how: Death, at: int, reason: str = "reboot") -> T
     try:
         if how is Death.POWER_CUT and _cut_at(lab, name, at, following):
             # A node in service lost its power, maybe under a job: Slurm says so, and is told to take it back.
-            lab.exec(CONTROLLER, ["scancel", str(following)], check=False)
-            following = lab.submit(name, "sleep 0.2")
-            lab.wait(partial(_serves_again, lab, name, following), PATIENCE_S, f"{name} resumed by hand")
+            following = _taken_back(lab, name, following)
         lab.wait(lambda: lab.job_state(following) == "COMPLETED", PATIENCE_S, "the next job done")
         lab.wait(partial(is_serving, lab, name), PATIENCE_S, f"{name} in service")
     except LabError as error:
@@ -155,8 +154,26 @@ def _runs(lab: Lab, job: int) -> bool:
     return lab.job_state(job) == "RUNNING"
 
 
-def _serves_again(lab: Lab, name: str, job: int) -> bool:
-    lab.restore(name)
+def _taken_back(lab: Lab, name: str, job: int) -> int:
+    """A job that was done on the node once it was resumed by hand, instead of ``job``.
+
+    Before slurmctld notices that the node was away it may send a job there, which it then holds back for minutes.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        lab.exec(CONTROLLER, ["scancel", str(job)], check=False)
+        lab.restore(name)
+        job = lab.submit(name, "sleep 0.2")
+        try:
+            lab.wait(partial(_is_done, lab, job), _JOB_S, f"{name} resumed by hand")
+        except LabError:
+            if time.monotonic() > until:
+                raise
+        else:
+            return job
+
+
+def _is_done(lab: Lab, job: int) -> bool:
     return lab.job_state(job) == "COMPLETED"
 
 
