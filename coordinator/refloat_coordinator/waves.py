@@ -382,10 +382,10 @@ def _doubted(wave: Wave, doubt: canaries.Doubt, now: float) -> Wave:
     return wave.but(soaking_since=0.0, stuck_since=since, why=why)
 
 
-def _in_order(wave: Wave, due: Sequence[Member], world: World) -> tuple[Member, ...]:
+def _in_order(wave: Wave, due: Iterable[Member], world: World) -> Iterable[Member]:
     """The nodes in the order in which they are to be taken now; those alike as the hostlist has them."""
     if wave.spec.order is NodeOrder.NAME:
-        return tuple(due)
+        return due
     members = {m.node: m for m in due}
     return tuple(members[node] for node in in_order(wave.spec, tuple(members), world))
 
@@ -425,9 +425,9 @@ def _marked(wave: Wave, due: Sequence[Member], world: World, now: float) -> tupl
     if first and own.blocking(first.node):
         # The wave's own limit is about all of its nodes: where one may not go, none may, and no order is needed.
         return _stuck_or_not(wave, own.refusal(first.node), due, now), ()
-    ready = [m for m in due if not m.why]
-    if ready and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
+    if first and wave.spec.order is NodeOrder.SOONEST_FREE and now - world.jobs_at > JOBS_FRESH_S:
         return wave.but(why="asks Slurm when jobs end"), (AskJobs(),)
+    ready = (m for m in due if not m.why)
     chosen, refusal = _chosen(_in_order(wave, ready, world), own, others)
     questions = _questions(wave, chosen, world, now)
     blocked = ""
