@@ -71,7 +71,7 @@ def _trigger_still_stands(cycle: Cycle, policy: Policy) -> bool:
     """Whether Slurm may still show the trigger: until our progress (or hold) has replaced it."""
     if cycle.phase is Phase.HELD:
         return not cycle.hold_shown
-    return cycle.step <= policy.recipes[cycle.recipe].commits_at
+    return cycle.step < 0 or cycle.step <= policy.recipes[cycle.recipe].commits_at
 
 
 def has_rebooted(before: str, boot_id: str, way: Way) -> bool:

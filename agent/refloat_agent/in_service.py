@@ -95,7 +95,7 @@ def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
     state, restoring, restoring_why = _restore(state, seen, policy)
     view = seen.slurm.view
     if "DRAIN" not in view.flags:
-        state = replace(state, prior="")
+        state = replace(state, prior="") if state.prior else state
         decision = _serving(state, seen, policy, view) if seen.slurm.fresh else _resting(state, seen, policy)
     else:
         decision = _drained(state, seen, policy, view)

@@ -2,7 +2,7 @@
 """Recipes: the steps of a cycle, what each may be told, and which orders of them could keep the invariants. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -129,11 +129,13 @@ class Recipe:
     tags: str = "slurm"
     image_retries: int = 0
     """How often the node is rebooted once more when it came up with another image than was asked for."""
+    reboot_at: int | None = field(init=False, repr=False, compare=False)
+    """Which step reboots; None when none does."""
 
-    @property
-    def reboot_at(self) -> int | None:
-        """Which step reboots; None when none does."""
-        return next((number for number, step in enumerate(self.steps) if step.kind is StepKind.REBOOT), None)
+    def __post_init__(self) -> None:
+        """Find the step that reboots, which every look at a cycle asks for."""
+        found = (number for number, step in enumerate(self.steps) if step.kind is StepKind.REBOOT)
+        object.__setattr__(self, "reboot_at", next(found, None))
 
     @property
     def reboot(self) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from refloat_cli.simulate.node import SimulatedNode
@@ -142,16 +143,22 @@ def standing_of(node: SimulatedNode) -> Standing:
     cycle, flags = node.cycle, node.view.flags if node.view is not None else frozenset[str]()
     if not node.up and node.going_down:
         return Standing.REBOOTING
-    if cycle is None or cycle.phase is Phase.DRAINING:
-        is_busy = states.is_busy(flags)
+    if cycle is None:
+        return _without_cycle(flags)
+    if cycle.phase is Phase.DRAINING:
         if "DRAIN" not in flags and "DOWN" not in flags:
-            return Standing.JOBS if is_busy else Standing.IDLE
-        if cycle is None:
-            return Standing.OUT
-        return Standing.DRAINING if is_busy else Standing.DRAINED
+            return _without_cycle(flags)
+        return Standing.DRAINING if states.is_busy(flags) else Standing.DRAINED
     if cycle.phase is Phase.HELD:
         return Standing.HELD
     return Standing.RETURNING if cycle.phase in _RETURNING else Standing.REBOOTING
+
+
+@lru_cache(maxsize=1024)
+def _without_cycle(flags: frozenset[str]) -> Standing:
+    if "DRAIN" in flags or "DOWN" in flags:
+        return Standing.OUT
+    return Standing.JOBS if states.is_busy(flags) else Standing.IDLE
 
 
 def totals(samples: Sequence[Sample], standings: frozenset[Standing]) -> list[int]:
