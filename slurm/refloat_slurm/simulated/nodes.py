@@ -77,7 +77,7 @@ class SimulatedNode:
     silences: int = 0  # counts, so that a timer of an earlier silence is known as stale
     reboot: Reboot | None = None
     jobs: "dict[int, SimulatedJob]" = field(default_factory=dict)
-    seen: tuple[frozenset[str], str] = (frozenset({"IDLE"}), "")
+    seen: tuple[frozenset[str], str] = (frozenset({"IDLE"}), "")  # flags and reason, as last noted
     in_service: bool = True
 
     @property
@@ -107,7 +107,7 @@ class SimulatedNode:
     def view(self) -> NodeView:
         """What a client is told."""
         registration = _registration(0 if self.forgotten or self.unknown else self.boot_time, self.slurmd_start_time)
-        return NodeView(self.name, self.flags, self.reason, self.reason_user, self.reason_at, registration)
+        return NodeView(self.name, self.seen[0], self.reason, self.reason_user, self.reason_at, registration)
 
 
 @lru_cache(maxsize=1024)
