@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
@@ -223,8 +224,10 @@ class _Worker:
             return
         if process.stdin is not None:
             process.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:
+            # Its whole session: it may be waiting for Slurm's word on what release this is.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         # In uninterruptible sleep it cannot be killed; it is left alone then.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):

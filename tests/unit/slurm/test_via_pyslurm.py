@@ -4,7 +4,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,16 @@ class Fake:
     @property
     def changes(self) -> list[Any]:
         return [json.loads(row) for row in self.log.read_text().splitlines()]
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    while not seen():  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+
+
+def runs(pid: str) -> bool:
+    stat = Path("/proc", pid, "stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture
@@ -222,6 +232,25 @@ async def test_auto_takes_scontrol_once_slurm_has_been_updated_without_pyslurm(
 
     assert choice.gateway.backend == "scontrol"
     assert "pyslurm 24.11.0 is for another release than this Slurm's (slurm 25.05.1)" in choice.why
+
+
+async def test_a_helper_that_waits_for_slurm_is_ended_with_what_it_waits_for(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.set()
+    scontrol, told = tmp_path / "scontrol", tmp_path / "pid"
+    scontrol.write_text(f"#!/bin/sh\necho $$ >{told}.part && mv {told}.part {told}\nexec sleep 60\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    gateway = PyslurmGateway(deadline_s=30)
+    reading = asyncio.create_task(gateway.node("n1"))
+    await until(told.exists)
+
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    await until(lambda: not runs(told.read_text().strip()))
 
 
 async def test_what_slurm_prints_does_not_disturb_the_answers(gateway: PyslurmGateway, fake: Fake) -> None:
