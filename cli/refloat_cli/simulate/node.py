@@ -111,6 +111,7 @@ class _Asked:
     again_at: float
     granted: bool = False
     why: str = ""
+    rests: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -176,7 +177,7 @@ class SimulatedNode:
         asked = self._asked
         if order.kind is OrderKind.POKE:
             if asked is not None and asked.why:
-                asked.again_at = self.world.now
+                asked.again_at, asked.rests = self.world.now, False
             self.view = self._read() if self.up else self.view
             self.look()
             return
@@ -185,7 +186,7 @@ class SimulatedNode:
         if order.kind is OrderKind.GRANT:
             asked.granted, asked.why = True, ""
         elif order.kind is OrderKind.DENY:
-            asked.granted, asked.why = False, order.why
+            asked.granted, asked.why, asked.rests = False, order.why, True
             asked.again_at = self.world.now + max(_ASK_AGAIN_S, order.retry_after_s)
         self.look()
 
@@ -219,11 +220,11 @@ class SimulatedNode:
 
     def _observe(self, cycle: Cycle | None) -> Observation:
         hint = SlurmFacts(self.view, fresh=False, from_feed=True) if self.view is not None else None
-        health = self.health
+        health, permit = self.health, self._permit()
         if cycle is not None:
-            wanted = machine.wants(self.state, hint, self.policy)
+            wanted = machine.wants(self.state, hint, self.policy, permit)
         else:
-            wanted = in_service.wants(self.state, hint, health, self.policy)
+            wanted = in_service.wants(self.state, hint, health, self.policy, permit=permit)
         slurm = hint
         if wanted.slurm:
             self.view = self._read()
@@ -245,7 +246,7 @@ class SimulatedNode:
             services=() if wanted.services else None,
             registered=self._is_registered() if wanted.registered else None,
             health=health,
-            permit=self._permit(),
+            permit=permit,
             outcomes=outcomes,
             busy=frozenset({"storage"} if Unmount in self._busy or Mount in self._busy else ()),
             image=self.image,
@@ -256,7 +257,7 @@ class SimulatedNode:
         return self.world.slurmctld.view(self.name)
 
     def _is_registered(self) -> bool:
-        view = self._read()
+        view = self.world.slurmctld.view(self.name)  # as the feed tells
         return view.registration is not None and view.registration.boot_time >= int(self.booted_at)
 
     def _permit(self) -> PermitFacts:
@@ -268,6 +269,8 @@ class SimulatedNode:
             granted=asked.permit if asked.granted else "",
             denied=asked.permit if asked.why else "",
             denied_why=asked.why,
+            rests=asked.rests and self.world.now < asked.again_at,
+            again_s=self._now_s + asked.again_at - self.world.now,
         )
 
     def _report(self, decision: Decision, seen: Observation) -> None:
