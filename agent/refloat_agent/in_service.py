@@ -99,9 +99,10 @@ def _decide(state: State, seen: Observation, policy: Policy) -> Decision:
         decision = _serving(state, seen, policy, view) if seen.slurm.fresh else _resting(state, seen, policy)
     else:
         decision = _drained(state, seen, policy, view)
-    if decision.state.cycle is not None:
-        # The cycle does its own mounting, and may be about to unmount.
-        return replace(decision, state=replace(decision.state, restore=False, restore_attempts=0, restore_retry_s=0.0))
+    if (cycle := decision.state.cycle) is not None:
+        # The cycle does its own mounting, and may be about to unmount; called off before that, it has done none.
+        owed = decision.state.restore and cycle.phase is Phase.DRAINING
+        return replace(decision, state=replace(decision.state, restore=owed, restore_attempts=0, restore_retry_s=0.0))
     return replace(decision, actions=restoring + decision.actions, why=decision.why or restoring_why)
 
 

@@ -70,7 +70,8 @@ def end(state: State, seen: Observation, policy: Policy, outcome: Outcome, why: 
     prior = cycle.prior if outcome is Outcome.CANCELLED else ""
     if cycle.recipe == RETURN.name and state.last is not None and state.last.id == cycle.id:
         last = state.last  # how the cycle ended that this was the way back of
-    state = replace(state, cycle=None, last=last, distrust=False, restore=state.restore or touched, prior=prior)
+    restore = touched or (state.restore and outcome is Outcome.CANCELLED)
+    state = replace(state, cycle=None, last=last, distrust=False, restore=restore, prior=prior)
     return Decision(state, (ReleasePermit(cycle.id),), why)
 
 

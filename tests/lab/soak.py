@@ -39,6 +39,7 @@ SETTLES_S: Final = 240.0
 SAVES_S: Final = 6.0
 """slurmctld writes its state down within this time: what it was told before a SIGKILL and had not saved is lost."""
 FOREIGN: Final = "bad dimm, alice"
+_GIVEN_BACK: Final = "given back as it stood before"
 UNITS: Final = ("refloat-coordinator", "mosquitto", "slurmctld", "influxdb")
 
 
@@ -121,7 +122,8 @@ class NodeSoak:
         self.lab, self.name, self.tally, self.stop = lab, name, tally, stop
         self.dice = random.Random(f"{seed}/{name}")  # noqa: S311 - a plan, no secret
         self.number = 0
-        self.before: Story | None = None
+        self.stood = False
+        """Whether a foreign drain stood in the last episode."""
         self.cuts: list[float] = []
 
     def run(self) -> None:
@@ -133,9 +135,9 @@ class NodeSoak:
             try:
                 self.episode(episode)
             except LabError as error:
-                self.tally.blame(f"{self.name} #{self.number} {episode.story}: {error}")
+                self.tally.blame(f"{self.name} #{self.number} {episode.story}: {error}; now {self.shown()}")
                 self.lab.restore(self.name)
-            self.before = episode.story
+            self.stood = self.stood or episode.story in {Story.FOREIGN, Story.CHANGED}
 
     def episode(self, episode: Episode) -> None:
         """Jobs, the trigger, faults, the administrator, and the end: judged."""
@@ -152,7 +154,7 @@ class NodeSoak:
             self.administrate(episode, began)
         faults.join()
         self.settle(episode)
-        self.judge(episode, reboots, jobs)
+        self.judge(episode, reboots, jobs, began)
 
     def administrate(self, episode: Episode, began: float) -> None:
         """The administrator comes back, and changes what stands there."""
@@ -230,13 +232,14 @@ echo >{label}.ended"""
             since = since if end and since else time.monotonic()
             return end if end and time.monotonic() - since > 2.0 else ""
 
-        end = self.lab.wait(settled, SETTLES_S, f"the end of {episode.story}; {self.shown()}")
+        end = self.lab.wait(settled, SETTLES_S, f"the end of {episode.story}")
+        self.stood = end == _GIVEN_BACK
         if end != "in service":
             self.tally.say(f"{self.name} #{self.number}: {end}")
             if end.startswith("refloat-hold"):
                 self.tally.holds.append(end)
             self.lab.restore(self.name)
-        self.lab.wait(lambda: self.end() == "in service", SETTLES_S, f"{self.name} in service; {self.shown()}")
+        self.lab.wait(lambda: self.end() == "in service", SETTLES_S, f"{self.name} in service")
         self.tally.note(f"ended: {end.partition(' ')[0] if end.startswith('refloat-hold') else end}")
 
     def end(self) -> str:
@@ -248,18 +251,20 @@ echo >{label}.ended"""
         if "DRAIN" in flags and reason.startswith("refloat-hold:"):
             return reason
         # Lifted and triggered again before the agent had looked: to the agent the drain stood on beneath the trigger.
-        if "DRAIN" in flags and reason.startswith(FOREIGN) and self.before in {Story.FOREIGN, Story.CHANGED}:
-            return "given back as it stood before"
+        if "DRAIN" in flags and reason.startswith(FOREIGN) and self.stood:
+            return _GIVEN_BACK
         if "DRAIN" not in flags and "DOWN" in flags and reason.startswith("Node unexpectedly rebooted"):
             return "Node unexpectedly rebooted"
         return ""
 
-    def judge(self, episode: Episode, reboots: int, jobs: list[tuple[int, Path]]) -> None:
+    def judge(self, episode: Episode, reboots: int, jobs: list[tuple[int, Path]], since: float) -> None:
         """Whether every promise was kept."""
         number = count(self.lab, self.name, Power.REBOOT) - reboots
         self.tally.note("episodes")
         self.tally.note("reboots", number)
         wanted = 0 if episode.story in {Story.RESTART, Story.FOREIGN} else 1
+        # A slurmctld that has forgotten how far the node was shows the trigger again.
+        wanted += sum(killed > since for killed in self.tally.forgot)
         if number > wanted:
             self.tally.blame(f"{self.name} #{self.number}: {number} reboots for {episode.story}")
         for job_id, job in jobs:
@@ -345,8 +350,9 @@ def main() -> int:
         run_all([*nodes, lambda: outages(lab, tally, stop, options.seed)], stop, options.minutes * 60.0)
         argv = ["refloat", "events", "--json"]
         judge_record(json.loads(lab.wait(lambda: lab.exec(CONTROLLER, argv), 60, "the record").stdout), tally)
-        for name in lab.names() if tally.wrong else ():
-            (Path("build") / f"soak-{name}.log").write_text(lab.journal(name, "-u", "refloat-agent"))
+        PLACE.parent.mkdir(exist_ok=True)
+        for name in (CONTROLLER, *lab.names()) if tally.wrong else ():
+            PLACE.with_name(f"soak-{name}.log").write_text(lab.journal(name))
     return report(tally, options.seed, options.minutes)
 
 

@@ -313,6 +313,24 @@ def test_a_hold_that_was_not_taken_is_not_written_at_every_look() -> None:
     assert _in_cycle(Phase.HELD, seen, hold="it failed").actions == ()
 
 
+def test_a_boot_whose_cycle_is_called_off_before_it_unmounts_has_its_storage_mounted_all_the_same() -> None:
+    bare = {**UP, "storage": (StorageFacts("s", mounted=False, right=False),)}
+    begun = _decide(_seen("IDLE+DRAIN", "reboot", **bare), replace(STATE, restore=True))
+    assert begun.state.cycle is not None
+    assert Mount() not in begun.actions
+
+    ended = machine.decide(begun.state, _seen("IDLE", **bare), POLICY)
+    assert ended.state.cycle is None
+    assert Mount() in _decide(_seen("IDLE", **bare), ended.state).actions
+
+
+def test_a_cycle_that_is_done_leaves_nothing_to_mount() -> None:
+    state = replace(STATE, restore=True, cycle=Cycle("c1", "reboot", "reboot", Phase.RESUMING, 990.0, 1.0))
+
+    assert not machine.decide(state, _seen("IDLE", health=WELL, **UP), POLICY).state.restore
+    assert machine.decide(state, _seen("IDLE", health=WELL), POLICY).state.restore  # it cannot be seen to be up
+
+
 def test_a_drained_node_that_was_denied_leaves_slurm_alone_until_it_asks_again() -> None:
     policy = replace(POLICY, has_coordinator=True)
     state = replace(STATE, cycle=Cycle("c1", "reboot", "reboot", Phase.DRAINING, 990.0, 1.0))
