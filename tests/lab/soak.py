@@ -124,6 +124,8 @@ class NodeSoak:
         self.number = 0
         self.stood = False
         """Whether a foreign drain stood in the last episode."""
+        self.lifted = 0.0
+        """When the administrator lifted a foreign drain last."""
         self.cuts: list[float] = []
 
     def run(self) -> None:
@@ -178,6 +180,7 @@ class NodeSoak:
             time.sleep(0.5)
         self.tally.note("foreign drains left in place")
         self.tell("state=resume", check=False)
+        self.lifted = time.time()
 
     def submit(self, index: int, seconds: float) -> tuple[int, Path]:
         """A job that writes down that it began, that its storage is there, and that it ended."""
@@ -253,6 +256,8 @@ echo >{label}.ended"""
         # Lifted and triggered again before the agent had looked: to the agent the drain stood on beneath the trigger.
         if "DRAIN" in flags and reason.startswith(FOREIGN) and self.stood:
             return _GIVEN_BACK
+        if "DRAIN" in flags and reason.startswith(FOREIGN) and self.tally.may_have_forgotten(self.lifted):
+            return "lifted, which slurmctld has forgotten"
         if "DRAIN" not in flags and "DOWN" in flags and reason.startswith("Node unexpectedly rebooted"):
             return "Node unexpectedly rebooted"
         return ""
