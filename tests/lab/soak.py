@@ -278,9 +278,9 @@ echo >{label}.ended"""
             began, ended, harmed, bare = (
                 job.with_name(f"{job.name}.{word}") for word in ("began", "ended", "harmed", "bare")
             )
-            # Who resumes a node by hand that is not up yet has jobs begin there: nothing was taken from them. After a power
-            # cut in service slurmctld starts its job once more when slurmd registers: these nodes have no boot gate,
-            # which would hold slurmd back until storage is mounted.
+            # Who resumes a node by hand that is not up yet has jobs begin there: nothing was taken from them. After a
+            # power cut in service slurmctld starts its job once more when slurmd registers: these nodes have no boot
+            # gate, which would hold slurmd back until storage is mounted.
             if bare.exists() and not self.cuts and episode.story not in {Story.RESUMED, Story.CHANGED, Story.FOREIGN}:
                 self.tally.blame(f"{self.name} #{self.number}: {job.name} began without its storage")
             if harmed.exists():
