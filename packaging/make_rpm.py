@@ -23,7 +23,7 @@ from typing import Final
 import site_slurm
 import sources
 import stage
-from workshop import RUNTIME, TOP, Unbuildable, Workshop, run
+from workshop import RUNTIME, TOP, Unbuildable, Workshop, as_root, run
 
 PACKAGER: Final = os.environ.get("PACKAGER", "refloat packages <root@localhost>")
 SPEC: Final = TOP / "packaging" / "rpm" / "refloat.spec"
@@ -53,7 +53,7 @@ def _collect(shop: Workshop, folder: Path) -> Path:
     version = rpm_version(stage.version())
     with tarfile.open(folder / f"refloat-{version}.tar.gz", "w:gz") as archive:
         for name in sources.names():
-            archive.add(TOP / name, f"refloat-{version}/{name}", filter=_as_root)
+            archive.add(TOP / name, f"refloat-{version}/{name}", filter=as_root)
     with tarfile.open(folder / f"refloat-{version}-vendor.tar", "w") as archive:
         archive.add(shop.vendor, "vendor")
     shutil.copyfile(RUNTIME, folder / RUNTIME.name)
@@ -87,12 +87,6 @@ def _parts(version: str) -> list[str]:
         if found and head and head[-1].isdigit():
             return [head, found, tail]
     return [marked]
-
-
-def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = "root"
-    return info
 
 
 def _settings(shop: Workshop, top: Path, *, quick: bool) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from workshop import Unbuildable
+from workshop import Unbuildable, as_root
 
 Release: TypeAlias = tuple[int, int]
 
@@ -99,6 +99,4 @@ def _as_slurm_writes(release: Release) -> str:
 
 
 def _clean(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    info.uid = info.gid = 0
-    info.uname = info.gname = "root"
-    return None if Path(info.name).name in {".git", "build", "dist"} else info
+    return None if Path(info.name).name in {".git", "build", "dist"} else as_root(info)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,13 @@ _PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cach
 # Folders of libraries that nothing imports: their tests, and notes for editors.
 _NOT_RUN: Final = ("*/tests", "*/test", "*/.*")
 _INSTALL: Final = ("--no-compile", "--no-warn-script-location")
+
+
+def as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Say that a member of an archive is root's, whoever packs it."""
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
 
 
 def forget_the_build(libraries: Path) -> None:

@@ -49,7 +49,11 @@ def wants(
     stale = hint is None or not (hint.from_feed or hint.rests or hint.age_s < policy.poll_s)
     lifts = hint is not None and _may_lift(hint.view, health, policy)
     boot = state.boot_failed or gate.overdue
-    asks = hint is not None and _asks_for_more(state, hint.view, health, policy) and not _rests(state, permit)
+    asks = (
+        hint is not None
+        and _asks_for_more(state, hint.view, health, policy)
+        and not permit.withholds(state.health_permit)
+    )
     return Wants(
         slurm=stale or gate.overdue or asks,
         storage=state.restore or lifts or boot,
@@ -350,13 +354,8 @@ def _drain(state: State, seen: Observation, policy: Policy, line: str) -> Decisi
     return Decision(state, (DrainForHealth(line),), f"draining: {line}")
 
 
-def _rests(state: State, permit: PermitFacts) -> bool:
-    """Whether a health drain was denied, and is not to be asked for again yet."""
-    return permit.rests and bool(state.health_permit) and permit.denied == state.health_permit
-
-
 def _resting(state: State, seen: Observation, policy: Policy) -> Decision:
-    if seen.health.verdict is not Verdict.UNHEALTHY or not _rests(state, seen.permit):
+    if seen.health.verdict is not Verdict.UNHEALTHY or not seen.permit.withholds(state.health_permit):
         return Decision(state)
     why = f"unhealthy ({_health_line(seen.health, policy)}); permit: {seen.permit.denied_why}"
     return Decision(state, (), why, again_s=seen.permit.again_s)

@@ -68,7 +68,7 @@ def wants(state: State, hint: SlurmFacts | None, policy: Policy, permit: PermitF
 def _wants(cycle: Cycle, hint: SlurmFacts | None, policy: Policy, permit: PermitFacts) -> Wants:
     doubtful = _doubtful(cycle, hint, policy)
     match cycle.phase:
-        case Phase.DRAINING if _rests(cycle, permit):
+        case Phase.DRAINING if permit.withholds(cycle.id):
             return Wants(slurm=doubtful)
         case Phase.DRAINING:
             drained = hint is not None and states.is_drained(hint.view.flags)
@@ -169,18 +169,10 @@ def _has_run(outcome: ActionOutcome, cycle: Cycle) -> bool:
     return ran and not outcome.error and cycle.phase not in _PHASES and cycle.recipe != RETURN.name
 
 
-def _rests(cycle: Cycle, permit: PermitFacts) -> bool:
-    """Whether this cycle was denied, and is not to ask again yet: the node need not be proven empty until then."""
-    return permit.rests and permit.denied == cycle.id and permit.granted != cycle.id
-
-
 def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> Decision:
-    if _rests(cycle, seen.permit):
-        denied = f"permit: {seen.permit.denied_why}"
-        if overdue(cycle, seen, policy):
-            return hold(state, seen, policy, f"drained, but without leave to go on: {denied}")
-        return Decision(_note_denial(state, seen, policy, denied), (), denied, again_s=seen.permit.again_s)
-    if (why := unsafe(seen)) is not None:
+    # A node that may not even ask yet need not be proven empty; without that proof it is not let go on either.
+    resting = seen.permit.withholds(cycle.id)
+    if not resting and (why := unsafe(seen)) is not None:
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"not drained: {why}")
         return Decision(state, (), why)
@@ -190,7 +182,8 @@ def _draining(state: State, cycle: Cycle, seen: Observation, policy: Policy) -> 
     if not granted:
         if overdue(cycle, seen, policy):
             return hold(state, seen, policy, f"drained, but without leave to go on: {why}")
-        return Decision(_note_denial(state, seen, policy, why), actions, why)
+        again_s = seen.permit.again_s if resting else None
+        return Decision(_note_denial(state, seen, policy, why), actions, why, again_s=again_s)
     if policy.has_coordinator and seen.permit.granted == cycle.id:
         state = record.note(
             state, seen, policy, EventKind.PERMIT_GRANTED, "Permit granted", f"permit for {cycle.recipe}"
@@ -208,6 +201,8 @@ def _note_denial(state: State, seen: Observation, policy: Policy, why: str) -> S
 
 def permit(seen: Observation, policy: Policy, ask: AskPermit) -> tuple[bool, tuple[Action, ...], str]:
     """Whether the node may leave service now; else what to ask, and what is being waited for."""
+    if seen.permit.withholds(ask.permit):
+        return False, (), f"permit: {seen.permit.denied_why}"
     if not policy.has_coordinator or seen.permit.granted == ask.permit:
         return True, (), ""
     if seen.permit.coordinator is None:

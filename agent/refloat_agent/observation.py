@@ -94,6 +94,10 @@ class PermitFacts:
     rests: bool = False
     again_s: float = 0.0
 
+    def withholds(self, permit: str) -> bool:
+        """Whether this permit was denied, and is not to be asked for again yet."""
+        return self.rests and bool(permit) and self.denied == permit and self.granted != permit
+
 
 NO_PERMIT: Final = PermitFacts()
 

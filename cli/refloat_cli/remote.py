@@ -7,7 +7,6 @@ something is done once (see the coordinator's ``tickets``).
 
 import asyncio
 import contextlib
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
@@ -193,7 +192,11 @@ class _Session:
                         part = await self._parts.get()
                     text = assembly.add(part)
                     # What was answered to the request without its ticket may come twice.
-                    if text is not None and (answer := _read(text)) and not (request.ticket and "ticket" in answer):
+                    if (
+                        text is not None
+                        and (answer := envelopes.decoded(text))
+                        and not (request.ticket and "ticket" in answer)
+                    ):
                         return answer
 
     def _unanswered(self) -> str:
@@ -204,16 +207,6 @@ class _Session:
             f"{_where(self._mqtt)} is there, but {who} {self._name}: see that it runs, that its [operators]"
             f' over_mqtt is not "no", and that cluster {self._topics.cluster!r} and the broker\'s access list are right'
         )
-
-
-def _read(text: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(text)
-    except ValueError as error:
-        raise BadMessage(f"the answer is not JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise BadMessage("the answer is not a JSON object")
-    return answer
 
 
 def name_at(settings: MqttSettings) -> str:

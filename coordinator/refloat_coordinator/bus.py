@@ -73,12 +73,11 @@ class Inbox:
             content = read(topic, payload)
             if isinstance(content, OperatorRequest):
                 self._hand_on(content)
+                acknowledge()
+                return
         except BadMessage as error:
             self.malformed += 1
             self._complain(topic, str(error))
-            acknowledge()
-            return
-        if isinstance(content, OperatorRequest):
             acknowledge()
             return
         if isinstance(content, NodeStatus):

@@ -7,21 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from refloat_contract import topics
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
 from refloat_contract.words import EventKind
 from refloat_coordinator.limit_settings import BreakerSettings, GroupKindSettings, LimitSettings, unknown_kind
 from refloat_coordinator.rules import Rules
-from refloat_service.mqtt import MqttSettings
+from refloat_service.mqtt_settings import ClusterName, MqttSettings
 from refloat_service.settings import Settings
 
 _ADDRESS = re.compile(r"([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
-
-
-def _cluster(text: str) -> str:
-    if not topics.is_level(text):
-        raise ValueError("use letters, digits, '.', '_' and '-': the name is part of MQTT topics")
-    return text
 
 
 def _address(text: str) -> str:
@@ -197,9 +190,7 @@ class LogSettings(Settings):
 class CoordinatorSettings(Settings):
     """refloat-coordinator."""
 
-    cluster: Annotated[str, AfterValidator(_cluster)] = Field(
-        "cluster", description="the cluster's name in MQTT topics; the same as the agents'"
-    )
+    cluster: ClusterName = Field("cluster", description="the cluster's name in MQTT topics; the same as the agents'")
     client_id: str = Field(
         "",
         description="the name at the broker; empty: made of the cluster's and the ledger's, so that whoever takes the "

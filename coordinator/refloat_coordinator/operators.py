@@ -26,7 +26,7 @@ from refloat_coordinator.clock import Clock
 from refloat_coordinator.tickets import Tickets
 from refloat_service import callers, envelopes
 from refloat_service.callers import Caller
-from refloat_service.control import Handler
+from refloat_service.control import Handler, handler_of
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import AdminLevel
 
@@ -128,21 +128,18 @@ class Operators:
         """Carry it out, as the control socket does."""
         callers.CALLER.set(caller)
         try:
-            return _text({"result": await _one(request.command, self._handler(request.command)(request.arguments))})
+            return _text(
+                {"result": await _one(request.command, handler_of(self._handlers, request.command)(request.arguments))}
+            )
         except RefloatError as error:
             return _text(envelopes.of_error(error))
         except Exception as error:  # a fault in one command must not end the daemon; the log has the traceback
             log.exception("operator_command_failed", command=request.command)
             return _text(envelopes.of_fault(request.command, error))
 
-    def _handler(self, command: str) -> Handler:
-        if command not in self._handlers:
-            raise Refused(f"unknown command {command!r} (known here: {', '.join(sorted(self._handlers))})")
-        return self._handlers[command]
-
     async def _changed(self, request: OperatorRequest, user: str) -> str:
         """Carry out what changes something: once, if Slurm lets this user."""
-        self._handler(request.command)
+        handler_of(self._handlers, request.command)
         if self._rights != "act":
             log.warning("operator_refused", command=request.command, operator=user, why="operators.over_mqtt")
             raise Refused(

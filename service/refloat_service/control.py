@@ -42,6 +42,17 @@ _PATH_CAP_BYTES: Final = 107  # unix(7): sun_path, less its ending zero
 _ANY: Final = "the daemon"
 
 
+def handler_of(handlers: Mapping[str, Handler], command: str) -> Handler:
+    """What carries out a command, whatever way it came.
+
+    Raises:
+        Refused: there is no such command.
+    """
+    if command not in handlers:
+        raise Refused(f"unknown command {command!r} (known here: {', '.join(sorted(handlers))})")
+    return handlers[command]
+
+
 class ControlServer:
     """Serves commands on a unix socket. A handler returns an awaitable of the answer, or an iterator of many.
 
@@ -156,7 +167,7 @@ class ControlServer:
         command = "?"
         try:
             command, arguments = await _request(reader)
-            handler = self._handler(command)
+            handler = handler_of(self._handlers, command)
             peer = peers.peer_of(writer.get_extra_info("socket"))
             may_act = peers.may_act(peer, os.geteuid(), self._group_id)
             if command in self._acting:
@@ -186,11 +197,6 @@ class ControlServer:
             group = f" or as a member of the group {self._group}" if self._group else ""
             raise Refused(f"uid {peer.uid} may read here, but not ask for {command}: run this as root{group}")
         log.info("control_command", command=command, uid=peer.uid, pid=peer.pid)
-
-    def _handler(self, command: str) -> Handler:
-        if command not in self._handlers:
-            raise Refused(f"unknown command {command!r} (known here: {', '.join(sorted(self._handlers))})")
-        return self._handlers[command]
 
 
 class _GoneError(Exception):
@@ -299,7 +305,7 @@ async def _answers(path: Path, command: str, arguments: Mapping[str, Any]) -> As
     try:
         await _send(writer, {"command": command, "arguments": arguments})
         while line := await reader.readline():
-            yield envelopes.without_error(_decoded(path, line))
+            yield envelopes.without_error(envelopes.decoded(line, f"{path}: "))
     except (OSError, _GoneError) as error:
         raise Transient(f"{path}: the connection broke: {error}") from error
     finally:
@@ -324,13 +330,3 @@ async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
 
 def _program(path: Path) -> str:
     return f"refloat-{path.stem}" if path.stem in {"agent", "coordinator"} else _ANY
-
-
-def _decoded(path: Path, line: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(line)
-    except ValueError as error:
-        raise BadMessage(f"{path}: the answer is not JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise BadMessage(f"{path}: the answer is not a JSON object")
-    return answer

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a daemon answers with, whatever way it was asked: a result, or an error that is raised again there; pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +29,21 @@ def of_fault(command: str, fault: Exception) -> dict[str, Any]:
     """A fault of the daemon's own as it is answered."""
     said = f"{command} failed inside the daemon ({type(fault).__name__}); its log has the traceback"
     return {"error": {"kind": "internal", "message": said}}
+
+
+def decoded(text: str | bytes, said_by: str = "") -> dict[str, Any]:
+    """An answer as it came; ``said_by`` begins the sentence about one that is none.
+
+    Raises:
+        BadMessage: it is not a JSON object.
+    """
+    try:
+        answer = json.loads(text)
+    except ValueError as error:
+        raise BadMessage(f"{said_by}the answer is not JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise BadMessage(f"{said_by}the answer is not a JSON object")
+    return answer
 
 
 def without_error(answer: dict[str, Any]) -> dict[str, Any]:

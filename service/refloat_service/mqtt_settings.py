@@ -3,14 +3,25 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from refloat_contract import topics
 from refloat_service.settings import Settings
 
 PLAIN_PORT: Final = 1883
 TLS_PORT: Final = 8883
+
+
+def _level(text: str) -> str:
+    if not topics.is_level(text):
+        raise ValueError("use letters, digits, '.', '_' and '-': the name is part of MQTT topics")
+    return text
+
+
+ClusterName: TypeAlias = Annotated[str, AfterValidator(_level)]
+"""The name of a cluster, as it stands in topics."""
 
 
 class MqttSettings(Settings):

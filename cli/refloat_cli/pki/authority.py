@@ -22,7 +22,7 @@ from refloat_contract import operators
 from refloat_contract.errors import Corrupt, Refused
 
 COORDINATOR: Final = "refloat-coordinator"
-OPERATOR: Final = "refloat-operator"
+OPERATOR: Final = operators.ANY
 RESERVED: Final = "refloat-"
 """How names begin that have rights of their own at the broker (packaging/mosquitto/refloat.acl): no node's does."""
 

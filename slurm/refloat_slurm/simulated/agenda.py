@@ -24,10 +24,6 @@ class Agenda:
         """When the next action is due; infinity when there is none."""
         return self._entries[0][0] if self._entries else math.inf
 
-    def is_due(self, now: float) -> bool:
-        """Whether anything is to happen by ``now``."""
-        return bool(self._entries) and self._entries[0][0] <= now
-
     def until(self, now: float) -> Iterator[Callable[[], None]]:
         """Move time on to ``now``, never back, and yield each action as its time comes."""
         while self._entries and self._entries[0][0] <= now:

@@ -74,7 +74,7 @@ class SimulatedSlurmctld:
         if now is None:
             now = self._clock() if self._clock is not None else self._agenda.now
         self._schedule()
-        if not self._agenda.is_due(now):
+        if self._agenda.next_at > now:
             self._agenda.now = max(self._agenda.now, now)
             return
         for happen in self._agenda.until(now):
