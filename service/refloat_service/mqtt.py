@@ -177,17 +177,14 @@ class Link:
 
     async def _session(self, password: str | None, tls: ssl.SSLContext | None) -> None:
         client = self._new_client(password, tls)
-        try:
-            await client.__aenter__()
-        except ValueError as error:  # a host name that cannot be encoded
-            raise Transient(f"cannot connect to {self._where}: {error}") from error
-        except _HungUpError as error:
-            raise Transient(await self._refusal(str(error), tls)) from error
-        except BaseException:
-            client.abandon()
-            raise
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_exit(client)
+            stack.callback(client.abandon)
+            try:
+                await stack.enter_async_context(client)
+            except ValueError as error:  # a host name that cannot be encoded
+                raise Transient(f"cannot connect to {self._where}: {error}") from error
+            except _HungUpError as error:
+                raise Transient(await self._refusal(str(error), tls)) from error
             stack.callback(self._leave)
             try:
                 await self._serve(client)
@@ -404,9 +401,15 @@ class _Client(aiomqtt.Client):
                 waiter.set_exception(aiomqtt.MqttCodeError(MQTT_ERR_NO_CONN))
 
     def abandon(self) -> None:
-        """Close what a connect that failed or was cancelled half-way may have left open."""
+        """Close what is open still: a connect may have failed, or was cancelled half-way."""
         self._abandoned = True
         self._client.disconnect()
+
+    def _client_connect(self) -> None:
+        # In a thread, which no cancellation reaches: what it opens after abandon() is closed by itself.
+        super()._client_connect()
+        if self._abandoned:
+            self._loop.call_soon_threadsafe(self._client.disconnect)
 
     def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's call
         if self._fault.done():

@@ -2,12 +2,14 @@
 import asyncio
 import contextlib
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 from brokers import TestBroker, free_port, running_broker
 from pydantic import ValidationError
@@ -349,6 +351,36 @@ async def test_a_login_that_is_refused_says_where_to_look() -> None:
             await asyncio.gather(task, return_exceptions=True)
 
     assert logs[0]["hint"] == "look at mqtt.username and mqtt.password_file"
+
+
+async def test_a_link_that_is_cancelled_while_it_connects_leaves_no_connection_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connecting, cancelled = threading.Event(), threading.Event()
+    ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    connect = aiomqtt.Client._client_connect
+
+    def slowly(client: aiomqtt.Client) -> None:
+        connecting.set()
+        cancelled.wait(10)
+        connect(client)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.set_result(await reader.read())
+        writer.close()
+
+    monkeypatch.setattr(aiomqtt.Client, "_client_connect", slowly)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    link = a_link(server.sockets[0].getsockname()[1], Inbox())
+    async with server:
+        task = asyncio.create_task(link.run())
+        await asyncio.to_thread(connecting.wait, 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        cancelled.set()
+        said = await asyncio.wait_for(ended, 10)
+
+    assert said.endswith(b"\xe0\x00")  # DISCONNECT: it does not just fall silent
 
 
 async def test_a_password_file_that_cannot_be_read_ends_the_daemon_with_its_name(tmp_path: Path) -> None:
