@@ -55,8 +55,8 @@ class TestBroker:
         if self._broker is not None:
             broker, self._broker = self._broker, None
             for _, handler in broker._sessions.values():
-                # Its shutdown cancels who reads from a client, and waits. Where a packet comes at that moment,
-                # asyncio.wait_for forgets the cancellation (before Python 3.12); nobody reads on at the end of a stream.
+                # Its shutdown cancels who reads from a client, and waits. Where a packet comes at that moment, wait_for
+                # forgets the cancellation (before Python 3.12); nobody reads on at the end of a stream.
                 handler.writer._writer.close()
             await broker.shutdown()
 
