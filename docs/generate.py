@@ -26,8 +26,8 @@ from refloat_cli.operator_file import OperatorSettings
 from refloat_cli.simulate.plan import Plan
 from refloat_contract.held import Hold
 from refloat_contract.words import Phase
-from refloat_coordinator import holds as wave_holds
 from refloat_coordinator.config import CoordinatorSettings
+from refloat_coordinator.waves import holds as wave_holds
 from refloat_service.reference import reference
 
 DOCS: Final = Path(__file__).parent

@@ -118,7 +118,7 @@ def _advice(held: str) -> str:
     """What docs/held.md says is to be done about a hold; empty where it knows none."""
     from refloat_agent import holds
     from refloat_contract.held import find
-    from refloat_coordinator import holds as wave_holds
+    from refloat_coordinator.waves import holds as wave_holds
 
     entry = find((*holds.ALL, *wave_holds.ALL), held)
     return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", entry.do) if entry is not None else ""

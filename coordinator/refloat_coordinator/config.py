@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from refloat_contract.reasons import DEFAULT_WORDS, Dialect, Word
 from refloat_contract.words import EventKind
 from refloat_coordinator.limit_settings import BreakerSettings, GroupKindSettings, LimitSettings, unknown_kind
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.rules import Rules
 from refloat_service.mqtt_settings import ClusterName, MqttSettings
 from refloat_service.settings import Settings
 

@@ -16,32 +16,32 @@ from refloat_contract.errors import Misconfigured, RefloatError, Transient
 from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_contract.topics import Topics
 from refloat_coordinator import hands as hand_rules
-from refloat_coordinator import operations
-from refloat_coordinator.budget_desk import BudgetDesk
 from refloat_coordinator.bus import Inbox, deferring_link
 from refloat_coordinator.clock import Clock, SteadyClock
 from refloat_coordinator.config import CoordinatorSettings
-from refloat_coordinator.desk import Desk
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.group_sources import GroupSources
 from refloat_coordinator.hands import EndedJob, Hands
-from refloat_coordinator.http import HttpServer
-from refloat_coordinator.influx import Writer
 from refloat_coordinator.leadership import Leadership
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
-from refloat_coordinator.notifications import Notices, Target
-from refloat_coordinator.operators import Operators
-from refloat_coordinator.outbox import Outbox
+from refloat_coordinator.metrics.http import HttpServer
+from refloat_coordinator.operators import operations
+from refloat_coordinator.operators.budget_desk import BudgetDesk
+from refloat_coordinator.operators.desk import Desk
+from refloat_coordinator.operators.over_mqtt import Operators
 from refloat_coordinator.outgoing import Outgoing
 from refloat_coordinator.questions import Questions
-from refloat_coordinator.receivers import make_targets, make_writer
-from refloat_coordinator.samples import Samples
+from refloat_coordinator.record.influx import Writer
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.record.notifications import Notices, Target
+from refloat_coordinator.record.outbox import Outbox
+from refloat_coordinator.record.receivers import make_targets, make_writer
+from refloat_coordinator.record.samples import Samples
 from refloat_coordinator.vitals import Leading, Vitals
-from refloat_coordinator.waves import EndJobs, Errand
+from refloat_coordinator.waves.moves import EndJobs, Errand
 from refloat_service import notify
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication

@@ -13,10 +13,11 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from ClusterShell.NodeUtils import GroupResolverConfig, GroupResolverError, GroupSourceError
 
 from refloat_contract.errors import Misconfigured, RefloatError, Transient
-from refloat_coordinator import groups, hostlists
-from refloat_coordinator.groups import Named
+from refloat_coordinator import hostlists
 from refloat_coordinator.limit_settings import GroupKindSettings
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits import groups
+from refloat_coordinator.permits.groups import Named
+from refloat_coordinator.permits.rules import Rules
 
 log = structlog.get_logger(__name__)
 

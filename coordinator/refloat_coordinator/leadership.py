@@ -15,7 +15,7 @@ import structlog
 from refloat_contract.errors import Misconfigured, Transient
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.lease import Deposed, Holder, Lease, Watch, has_ended, left_s, watched
-from refloat_coordinator.ledger import Ledger
+from refloat_coordinator.record.ledger import Ledger
 from refloat_service.alone import alone
 
 log = structlog.get_logger(__name__)

@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator import hostlists
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.breaker import Trip
-from refloat_coordinator.budget import Amount, Limit, parse_amount
-from refloat_coordinator.groups import PARTITION
-from refloat_coordinator.permits import Loops
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.breaker import Trip
+from refloat_coordinator.permits.budget import Amount, Limit, parse_amount
+from refloat_coordinator.permits.grants import Loops
+from refloat_coordinator.permits.groups import PARTITION
+from refloat_coordinator.permits.rules import Rules
 from refloat_service.settings import Settings
 
 

@@ -14,28 +14,28 @@ from refloat_contract.messages import Event, NodeStatus, Order, Request, WaveRep
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import EventKind, OrderKind, Purpose, RequestKind
-from refloat_coordinator import breaker as breakers
-from refloat_coordinator import chronicle
 from refloat_coordinator import fleet as fleets
-from refloat_coordinator import leaves as leave_rules
-from refloat_coordinator import permits as permit_rules
-from refloat_coordinator import wave as wave_rules
-from refloat_coordinator import waves as wave_moves
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.breaker import Breaker, Incident, Trip
-from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Arrival, Inbox
 from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
-from refloat_coordinator.groups import Groups
-from refloat_coordinator.leaves import Leaves
-from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.permits import Denial, Grant, Loops
-from refloat_coordinator.rooms import Rooms
-from refloat_coordinator.rules import Rules
-from refloat_coordinator.wave import Described, Wave
-from refloat_coordinator.waves import AskJobs, EndJobs, Errand, Question, Settled, Tell, World
+from refloat_coordinator.permits import breaker as breakers
+from refloat_coordinator.permits import grants as permit_rules
+from refloat_coordinator.permits import leaves as leave_rules
+from refloat_coordinator.permits.breaker import Breaker, Incident, Trip
+from refloat_coordinator.permits.budget import Limit
+from refloat_coordinator.permits.grants import Denial, Grant, Loops
+from refloat_coordinator.permits.groups import Groups
+from refloat_coordinator.permits.leaves import Leaves
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.permits.rooms import Rooms
+from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.waves import chronicle
+from refloat_coordinator.waves import moves as wave_moves
+from refloat_coordinator.waves import wave as wave_rules
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.moves import AskJobs, EndJobs, Errand, Question, Settled, Tell, World
+from refloat_coordinator.waves.wave import Described, Wave
 from refloat_service.mqtt import Publication
 
 log = structlog.get_logger(__name__)

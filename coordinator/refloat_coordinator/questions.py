@@ -8,10 +8,11 @@ from typing import Final
 import structlog
 
 from refloat_contract.errors import Misconfigured, RefloatError
-from refloat_coordinator import blocker, hostlists
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator import hostlists
 from refloat_coordinator.clock import Clock
-from refloat_coordinator.waves import AskJobs, Question
+from refloat_coordinator.waves import blocker
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.moves import AskJobs, Question
 from refloat_service.commands import run
 from refloat_slurm.gateway import ClusterGateway, Job
 

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refloat_contract.errors import RefloatError
-from refloat_coordinator import gauges
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.clock import Clock
-from refloat_coordinator.gauges import Gauge
-from refloat_coordinator.http import Answer, Page
-from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop
-from refloat_coordinator.metrics import Metrics
-from refloat_coordinator.notifications import Notices
-from refloat_coordinator.operators import Operators
-from refloat_coordinator.outbox import Outbox
-from refloat_coordinator.rooms import Rooms
+from refloat_coordinator.metrics import gauges
+from refloat_coordinator.metrics.gauges import Gauge
+from refloat_coordinator.metrics.http import Answer, Page
+from refloat_coordinator.metrics.prometheus import Metrics
+from refloat_coordinator.operators.over_mqtt import Operators
+from refloat_coordinator.permits.rooms import Rooms
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.record.notifications import Notices
+from refloat_coordinator.record.outbox import Outbox
 from refloat_service.mqtt import Link
 
 

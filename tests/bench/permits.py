@@ -25,15 +25,15 @@ from refloat_contract.messages import Failure, NodeReport, NodeStatus, Order, Re
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import OrderKind, Phase, Purpose, RequestKind, Verdict
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.breaker import Trip
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.clock import SteadyClock
 from refloat_coordinator.fleet import Read
-from refloat_coordinator.ledger import open_ledger
 from refloat_coordinator.loop import Loop, Ports
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.breaker import Trip
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.ledger import open_ledger
 from refloat_service.mqtt import Publication
 
 BUILD: Final = Path(__file__).parents[2] / "build" / "bench" / "permits.json"

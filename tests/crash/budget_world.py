@@ -30,16 +30,16 @@ from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.topics import parse as parse_topic
 from refloat_contract.words import OrderKind, Phase, Purpose, RequestKind, Verdict
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.breaker import Incident, Trip
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.feed import Feed
-from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop, Ports
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.rules import Rules
-from refloat_coordinator.wave import Wave
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.breaker import Incident, Trip
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.waves.wave import Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import Change, Job, NodeView, Registration
 

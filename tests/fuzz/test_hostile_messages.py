@@ -29,8 +29,8 @@ from refloat_contract.topics import NODE_KINDS, Kind, Topics
 from refloat_contract.words import OrderKind
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.clock import SteadyClock
-from refloat_coordinator.operations import EFFECTS, is_look
-from refloat_coordinator.operators import Operators
+from refloat_coordinator.operators.operations import EFFECTS, is_look
+from refloat_coordinator.operators.over_mqtt import Operators
 from refloat_service import control
 from refloat_service.control import ControlServer, Handler
 from refloat_service.mqtt import MqttSettings, Publication

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
-from refloat_coordinator.breaker import Incident
-from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.wave import Wave
+from refloat_coordinator.permits.breaker import Incident
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.waves.wave import Wave
 
 
 class MemoryLedger(Ledger):

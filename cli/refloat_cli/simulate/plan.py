@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator import group_sources
-from refloat_coordinator.budget import parse_amount
 from refloat_coordinator.limit_settings import GroupKindSettings, LimitSettings, unknown_kind
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.budget import parse_amount
+from refloat_coordinator.permits.rules import Rules
 from refloat_service.settings import Settings
 
 

@@ -26,16 +26,16 @@ from refloat_contract.messages import Order, decode
 from refloat_contract.reasons import Dialect
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.words import Turn, WaveState
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.bus import Inbox
-from refloat_coordinator.desk import Desk
 from refloat_coordinator.feed import view_of
 from refloat_coordinator.fleet import Read
 from refloat_coordinator.hands import Hands
 from refloat_coordinator.loop import Loop, Ports
+from refloat_coordinator.operators.desk import Desk
 from refloat_coordinator.questions import free_at
-from refloat_coordinator.wave import PauseCause, Wave
-from refloat_coordinator.waves import Question
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.moves import Question
+from refloat_coordinator.waves.wave import PauseCause, Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import Change, NodeView
 from refloat_slurm.simulated import Rules, SimulatedGateway, SimulatedSlurmctld

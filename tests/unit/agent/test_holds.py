@@ -13,7 +13,7 @@ import refloat_coordinator
 from refloat_agent import holds
 from refloat_agent.recipes import PHASES
 from refloat_contract.held import Hold, find
-from refloat_coordinator import holds as wave_holds
+from refloat_coordinator.waves import holds as wave_holds
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Functions = dict[str, tuple[Function, ...]]

@@ -30,18 +30,18 @@ from refloat_contract.reasons import Dialect, Trigger, parse
 from refloat_contract.topics import Kind, Topics
 from refloat_contract.topics import parse as parse_topic
 from refloat_contract.words import EventKind, OrderKind, Outcome, Phase, RequestKind, Verdict
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer, judge
-from refloat_coordinator.breaker import Incident
-from refloat_coordinator.budget import Limit
 from refloat_coordinator.bus import Inbox
 from refloat_coordinator.feed import Feed
 from refloat_coordinator.hands import EndedJob, Hands, told
-from refloat_coordinator.ledger import Ledger, open_ledger
 from refloat_coordinator.loop import Loop, Ports
-from refloat_coordinator.permit import Permit
+from refloat_coordinator.permits.breaker import Incident
+from refloat_coordinator.permits.budget import Limit
+from refloat_coordinator.permits.permit import Permit
 from refloat_coordinator.questions import free_at
-from refloat_coordinator.wave import Wave
-from refloat_coordinator.waves import AskJobs, EndJobs, Question
+from refloat_coordinator.record.ledger import Ledger, open_ledger
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer, judge
+from refloat_coordinator.waves.moves import AskJobs, EndJobs, Question
+from refloat_coordinator.waves.wave import Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration
 

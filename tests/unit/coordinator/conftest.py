@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from unit.coordinator.world import FakeClock
 
-from refloat_coordinator.ledger import Ledger, open_ledger
+from refloat_coordinator.record.ledger import Ledger, open_ledger
 
 
 @pytest.fixture

@@ -4,17 +4,17 @@ from unit.coordinator.world import T0, cycle, fleet_of, idle_fleet, request, sta
 
 from refloat_contract.messages import Request
 from refloat_contract.words import Phase, Purpose
-from refloat_coordinator import boots
 from refloat_coordinator import fleet as fleets
-from refloat_coordinator import permits as rules
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fact, Fleet, Heard, Read
-from refloat_coordinator.groups import Groups
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.permits import Denial, Grant
-from refloat_coordinator.rooms import Rooms
-from refloat_coordinator.rules import Budget
+from refloat_coordinator.permits import boots
+from refloat_coordinator.permits import grants as rules
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.grants import Denial, Grant
+from refloat_coordinator.permits.groups import Groups
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.permits.rooms import Rooms
+from refloat_coordinator.permits.rules import Budget
 
 GROUPS = Groups(
     {

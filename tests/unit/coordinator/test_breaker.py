@@ -7,10 +7,10 @@ from unit.coordinator.world import T0, fleet_of, request, view
 from refloat_contract.errors import Refused
 from refloat_contract.messages import Failure, NodeReport, Request
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
-from refloat_coordinator import breaker as rules
-from refloat_coordinator.breaker import Breaker, Incident, Trip
 from refloat_coordinator.fleet import Fleet, Node
-from refloat_coordinator.permit import Permit
+from refloat_coordinator.permits import breaker as rules
+from refloat_coordinator.permits.breaker import Breaker, Incident, Trip
+from refloat_coordinator.permits.permit import Permit
 
 NAMES = [f"n{i}" for i in range(40)]
 FLEET = fleet_of(*(view(name) for name in NAMES))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from refloat_coordinator.budget import Amount, Limit, Room, parse_amount
+from refloat_coordinator.permits.budget import Amount, Limit, Room, parse_amount
 
 
 @pytest.mark.parametrize(

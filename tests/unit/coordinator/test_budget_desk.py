@@ -11,13 +11,13 @@ from refloat_contract.errors import BadMessage, Refused
 from refloat_contract.messages import Failure, NodeReport, NodeStatus, Order, Request, decode, encode
 from refloat_contract.topics import Kind
 from refloat_contract.words import EventKind, Phase, Purpose, RequestKind, Verdict
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.breaker import Trip
-from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.budget_desk import BudgetDesk
-from refloat_coordinator.ledger import Ledger
 from refloat_coordinator.loop import Loop
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.operators.budget_desk import BudgetDesk
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.breaker import Trip
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.ledger import Ledger
 
 NAMES = tuple(f"n{number}" for number in range(1, 9))
 

@@ -7,13 +7,13 @@ import pytest
 
 from refloat_contract.errors import Misconfigured
 from refloat_coordinator import main as program
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.breaker import Trip
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.config import CoordinatorSettings
-from refloat_coordinator.influx import InfluxV1, InfluxV2
-from refloat_coordinator.receivers import make_writer
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.breaker import Trip
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.influx import InfluxV1, InfluxV2
+from refloat_coordinator.record.receivers import make_writer
 from refloat_service import settings
 
 FULL = """

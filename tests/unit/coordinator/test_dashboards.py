@@ -22,10 +22,10 @@ from unit.coordinator.world import event, wave_over
 
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, Phase, Turn, Verdict
-from refloat_coordinator import gauges
-from refloat_coordinator.gauges import Gauge
-from refloat_coordinator.influx import InfluxV1, line, sampled
-from refloat_coordinator.metrics import Metrics
+from refloat_coordinator.metrics import gauges
+from refloat_coordinator.metrics.gauges import Gauge
+from refloat_coordinator.metrics.prometheus import Metrics
+from refloat_coordinator.record.influx import InfluxV1, line, sampled
 
 FOLDER = Path(__file__).parents[3] / "packaging" / "grafana"
 INFLUX = json.loads((FOLDER / "refloat-influxdb.json").read_text())

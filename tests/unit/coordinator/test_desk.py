@@ -13,10 +13,10 @@ from unit.coordinator.world import event, status, view, wave_over
 
 from refloat_contract.errors import BadMessage, Misconfigured, RefloatError, Refused, Transient
 from refloat_contract.words import EventKind, Phase, Turn, Verdict, WaveState
-from refloat_coordinator.desk import Desk
 from refloat_coordinator.fleet import Fleet, Heard
-from refloat_coordinator.groups import Groups
-from refloat_coordinator.ledger import Ledger
+from refloat_coordinator.operators.desk import Desk
+from refloat_coordinator.permits.groups import Groups
+from refloat_coordinator.record.ledger import Ledger
 from refloat_service.callers import CALLER, Caller
 from refloat_service.peers import Peer
 
@@ -248,7 +248,7 @@ async def test_why_names_the_wave_and_what_it_waits_for(room: Room) -> None:
 def test_why_for_all_that_can_be() -> None:
     from unit.coordinator.world import fleet_of, will  # noqa: PLC0415 - only here
 
-    from refloat_coordinator.explain import explain  # noqa: PLC0415 - only here
+    from refloat_coordinator.operators.explain import explain  # noqa: PLC0415 - only here
 
     def sentence(fleet: Fleet, name: str = "n1") -> str:
         return str(explain(name, fleet, {}, [], [event()])["sentence"])

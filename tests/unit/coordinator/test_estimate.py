@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from unit.coordinator.world import T0, event, fleet_of, status, view, wave_over
 
 from refloat_contract.words import EventKind
-from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.estimate import DEFAULT_OUT_S, Estimate, TimesOut, estimate, times_out
-from refloat_coordinator.groups import Groups
-from refloat_coordinator.waves import World
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.groups import Groups
+from refloat_coordinator.waves.estimate import DEFAULT_OUT_S, Estimate, TimesOut, estimate, times_out
+from refloat_coordinator.waves.moves import World
 
 OUT_S = 600.0
 TIMES = TimesOut(typical_s=OUT_S, cycles=9)

@@ -6,10 +6,10 @@ import pytest
 
 from refloat_contract.errors import Misconfigured, Transient
 from refloat_coordinator import group_sources
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.group_sources import GroupSources
 from refloat_coordinator.limit_settings import GroupKindSettings
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.rules import Rules
 
 
 def kind(**given: object) -> GroupKindSettings:

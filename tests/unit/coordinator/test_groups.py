@@ -4,9 +4,9 @@ import re
 import pytest
 
 from refloat_contract.errors import Misconfigured
-from refloat_coordinator import groups
-from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.groups import Groups
+from refloat_coordinator.permits import groups
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.groups import Groups
 
 TREE = """
 # two racks and the room

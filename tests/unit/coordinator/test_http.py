@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from unit.coordinator.world import eventually
 
-from refloat_coordinator import http
-from refloat_coordinator.http import Answer, HttpServer
+from refloat_coordinator.metrics import http
+from refloat_coordinator.metrics.http import Answer, HttpServer
 
 
 async def hello() -> Answer:

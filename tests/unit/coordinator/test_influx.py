@@ -14,12 +14,12 @@ from unit.coordinator.world import T0, FakeClock, event, eventually
 from refloat_contract.errors import Transient
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, Phase
-from refloat_coordinator import gauges
-from refloat_coordinator.gauges import Gauge
-from refloat_coordinator.influx import BadPoints, InfluxV1, InfluxV2, InfluxV3, Writer, line, sampled
-from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.outbox import Outbox
-from refloat_coordinator.samples import Samples
+from refloat_coordinator.metrics import gauges
+from refloat_coordinator.metrics.gauges import Gauge
+from refloat_coordinator.record.influx import BadPoints, InfluxV1, InfluxV2, InfluxV3, Writer, line, sampled
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.record.outbox import Outbox
+from refloat_coordinator.record.samples import Samples
 
 
 @dataclass

@@ -10,7 +10,7 @@ from refloat_contract.messages import CoordinatorStatus, encode
 from refloat_coordinator.elsewhere import Elsewhere
 from refloat_coordinator.leadership import Leadership
 from refloat_coordinator.lease import Deposed, Holder, Lease, Watch, left_s, outranks, watched
-from refloat_coordinator.ledger import Ledger
+from refloat_coordinator.record.ledger import Ledger
 
 ME = Holder("me", "ctl2", "boot-2")
 

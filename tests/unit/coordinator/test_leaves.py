@@ -7,7 +7,7 @@ from unit.coordinator.world import request
 from refloat_contract.messages import Order, decode, encode
 from refloat_contract.topics import Kind
 from refloat_contract.words import OrderKind, Purpose, RequestKind
-from refloat_coordinator.leaves import LEAVE_S, Leaves, answer
+from refloat_coordinator.permits.leaves import LEAVE_S, Leaves, answer
 
 START = Leaves(most=2, since=0.0)
 ASK, RELEASE = RequestKind.PERMIT, RequestKind.RELEASE

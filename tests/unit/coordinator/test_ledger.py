@@ -7,12 +7,12 @@ from unit.coordinator.world import T0, event, idle_fleet, request, wave_over
 
 from refloat_contract.errors import Corrupt, Misconfigured, Transient
 from refloat_contract.words import EventKind, WaveState
-from refloat_coordinator import permits as rules
-from refloat_coordinator import schema
-from refloat_coordinator.ledger import ENDED_WAVES_KEPT, Backlog, Ledger, open_ledger
-from refloat_coordinator.permits import Grant
-from refloat_coordinator.rooms import Rooms
-from refloat_coordinator.rules import Budget
+from refloat_coordinator.permits import grants as rules
+from refloat_coordinator.permits.grants import Grant
+from refloat_coordinator.permits.rooms import Rooms
+from refloat_coordinator.permits.rules import Budget
+from refloat_coordinator.record import schema
+from refloat_coordinator.record.ledger import ENDED_WAVES_KEPT, Backlog, Ledger, open_ledger
 
 
 async def test_the_epoch_rises_at_every_start(tmp_path: Path) -> None:

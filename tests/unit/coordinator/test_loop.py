@@ -13,11 +13,11 @@ from refloat_contract.errors import Refused, Transient
 from refloat_contract.messages import Event, Order, WaveReport, decode, encode
 from refloat_contract.topics import Kind
 from refloat_contract.words import EventKind, NodeOrder, OrderKind, Turn, WaveState
-from refloat_coordinator import wave as wave_rules
-from refloat_coordinator.blocker import judge
-from refloat_coordinator.budget import Amount, Limit
-from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.wave import Wave
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.record.ledger import Ledger
+from refloat_coordinator.waves import wave as wave_rules
+from refloat_coordinator.waves.blocker import judge
+from refloat_coordinator.waves.wave import Wave
 from refloat_slurm.gateway import JobEnd
 
 TURNS = 400

@@ -15,9 +15,18 @@ from refloat_contract.messages import Event
 from refloat_contract.words import EventKind
 from refloat_coordinator.config import CoordinatorSettings, NotifySettings
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.ledger import Ledger, open_ledger
-from refloat_coordinator.notifications import FAILED, GIVEN_UP, REPEATED, TOLD, Command, Notices, Webhook, notification
-from refloat_coordinator.receivers import make_targets
+from refloat_coordinator.record.ledger import Ledger, open_ledger
+from refloat_coordinator.record.notifications import (
+    FAILED,
+    GIVEN_UP,
+    REPEATED,
+    TOLD,
+    Command,
+    Notices,
+    Webhook,
+    notification,
+)
+from refloat_coordinator.record.receivers import make_targets
 
 
 class Pager:

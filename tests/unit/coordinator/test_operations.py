@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from refloat_coordinator.budget_desk import BudgetDesk
-from refloat_coordinator.desk import Desk
-from refloat_coordinator.operations import EFFECTS, Effect, changing, is_look
+from refloat_coordinator.operators.budget_desk import BudgetDesk
+from refloat_coordinator.operators.desk import Desk
+from refloat_coordinator.operators.operations import EFFECTS, Effect, changing, is_look
 
 SERVED = {**Desk(None, None, None).handlers(), **BudgetDesk(None, None).handlers()}  # type: ignore[arg-type]
 

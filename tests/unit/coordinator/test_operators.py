@@ -15,8 +15,8 @@ from refloat_contract.errors import BadMessage, Refused, Transient
 from refloat_contract.messages import OperatorAnswer, OperatorRequest, decode
 from refloat_contract.operators import Assembly
 from refloat_contract.topics import Topics
-from refloat_coordinator.operators import Operators, Rights
-from refloat_coordinator.tickets import LIFE_S
+from refloat_coordinator.operators.over_mqtt import Operators, Rights
+from refloat_coordinator.operators.tickets import LIFE_S
 from refloat_service import callers
 from refloat_service.control import Handler
 from refloat_service.mqtt import Publication

@@ -5,11 +5,11 @@ import pytest
 from unit.coordinator.world import T0, TRIGGER, WAVE, cycle, fleet_of, request, status, view, wave_over
 
 from refloat_contract.words import EventKind, Phase, Turn, WaveState
-from refloat_coordinator import wave as rules
-from refloat_coordinator import waves
 from refloat_coordinator.fleet import Fleet
-from refloat_coordinator.wave import Wave
-from refloat_coordinator.waves import Decision, EndJobs, GiveBack, Tell, World
+from refloat_coordinator.waves import moves
+from refloat_coordinator.waves import wave as rules
+from refloat_coordinator.waves.moves import Decision, EndJobs, GiveBack, Tell, World
+from refloat_coordinator.waves.wave import Wave
 from refloat_slurm.gateway import JobEnd
 
 HOUR = 3600.0
@@ -30,7 +30,7 @@ def marked(**spec: Any) -> Wave:
 
 
 def step(wave: Wave, at: float, world: Fleet | None = None) -> tuple[Wave, tuple[Decision, ...]]:
-    return waves.decide(wave, World(world or fleet(now=at)), at)
+    return moves.decide(wave, World(world or fleet(now=at)), at)
 
 
 @pytest.mark.parametrize("on_deadline", ["hold", "skip", "requeue", "cancel-jobs"])
@@ -65,7 +65,7 @@ def test_a_held_node_whose_jobs_end_after_all_may_be_tried_again_in_the_same_cyc
 
 def test_skip_gives_the_drain_back_and_goes_on_without_the_node() -> None:
     wave, decisions = step(marked(on_deadline="skip"), T0 + HOUR + 1)
-    denied = waves.objection([wave], request("n1", wave=WAVE))
+    denied = moves.objection([wave], request("n1", wave=WAVE))
     gone, _ = step(wave, T0 + HOUR + 9, fleet("ALLOCATED", Phase.IN_SERVICE, T0 + HOUR + 8, ""))
 
     assert GiveBack(WAVE, "n1", TRIGGER) in decisions

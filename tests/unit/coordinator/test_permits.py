@@ -7,13 +7,13 @@ from unit.coordinator.world import T0, cycle, event, fleet_of, idle_fleet, reque
 from refloat_contract.messages import Event, NodeStatus, Request
 from refloat_contract.words import EventKind, Phase, Purpose, Verdict
 from refloat_coordinator import fleet as fleets
-from refloat_coordinator import permits as rules
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fleet, Heard, Read, Unread
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.permits import Denial, Grant
-from refloat_coordinator.rooms import Rooms
-from refloat_coordinator.rules import Budget
+from refloat_coordinator.permits import grants as rules
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.grants import Denial, Grant
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.permits.rooms import Rooms
+from refloat_coordinator.permits.rules import Budget
 
 ONE = (Limit("cluster", Amount(1)),)
 TWO = (Limit("cluster", Amount(2)),)

@@ -9,10 +9,11 @@ from unit.coordinator.cluster import Agent, Cluster
 from unit.coordinator.world import T0, FakeClock, eventually
 
 from refloat_contract.errors import Transient
-from refloat_coordinator import blocker, questions
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator import questions
 from refloat_coordinator.questions import Questions, ask_blocker, free_at
-from refloat_coordinator.waves import AskJobs
+from refloat_coordinator.waves import blocker
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.moves import AskJobs
 from refloat_slurm.gateway import Job
 
 

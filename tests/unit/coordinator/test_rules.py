@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
 
-from refloat_coordinator.boots import BootRule
-from refloat_coordinator.budget import Amount, Limit, Room
-from refloat_coordinator.rules import Rules
+from refloat_coordinator.permits.boots import BootRule
+from refloat_coordinator.permits.budget import Amount, Limit, Room
+from refloat_coordinator.permits.rules import Rules
 
 KNOWN = frozenset({"r1n1", "r1n2", "r2n1"})
 RACK = ("rack", re.compile(r"(r\d+)n\d+"))

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from refloat_contract.errors import Transient
-from refloat_coordinator.tickets import LIFE_S, MOST, MOST_OF_ONE, Tickets
+from refloat_coordinator.operators.tickets import LIFE_S, MOST, MOST_OF_ONE, Tickets
 
 ALICE, BOB = "refloat-operator-alice", "refloat-operator-bob"
 

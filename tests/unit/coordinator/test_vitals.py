@@ -7,11 +7,11 @@ from unit.coordinator.world import event, eventually
 
 from refloat_contract.topics import Topics
 from refloat_contract.words import EventKind, Phase
-from refloat_coordinator import gauges
-from refloat_coordinator.desk import Desk
-from refloat_coordinator.ledger import Ledger
-from refloat_coordinator.metrics import EVENTS, OUTAGES, PHASES, PREFIX
-from refloat_coordinator.operators import Operators
+from refloat_coordinator.metrics import gauges
+from refloat_coordinator.metrics.prometheus import EVENTS, OUTAGES, PHASES, PREFIX
+from refloat_coordinator.operators.desk import Desk
+from refloat_coordinator.operators.over_mqtt import Operators
+from refloat_coordinator.record.ledger import Ledger
 from refloat_coordinator.vitals import Leading, Vitals
 from refloat_service.mqtt import Link, MqttSettings
 

@@ -22,19 +22,19 @@ from unit.coordinator.world import (
 from refloat_contract.errors import Refused
 from refloat_contract.words import EventKind, OnDeadline, Outcome, Phase, Purpose, Turn, Verdict, WaveState
 from refloat_coordinator import fleet as fleets
-from refloat_coordinator import wave as rules
-from refloat_coordinator import waves
-from refloat_coordinator.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.budget import Amount, Limit
 from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Unread
-from refloat_coordinator.groups import Groups
-from refloat_coordinator.permit import Permit
-from refloat_coordinator.wave import PauseCause, Wave
-from refloat_coordinator.waves import AskJobs, Decision, GiveBack, Mark, Tell, World
+from refloat_coordinator.permits.budget import Amount, Limit
+from refloat_coordinator.permits.groups import Groups
+from refloat_coordinator.permits.permit import Permit
+from refloat_coordinator.waves import moves
+from refloat_coordinator.waves import wave as rules
+from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.moves import AskJobs, Decision, GiveBack, Mark, Tell, World
+from refloat_coordinator.waves.wave import PauseCause, Wave
 
 
 def step(wave: Wave, fleet: Fleet, now: float = T0, limits: Sequence[Limit] = ()) -> tuple[Wave, tuple[Decision, ...]]:
-    return waves.decide(wave, World(fleet, limits=tuple(limits)), now)
+    return moves.decide(wave, World(fleet, limits=tuple(limits)), now)
 
 
 def marks(decisions: Sequence[Decision]) -> list[str]:
@@ -98,7 +98,7 @@ def test_a_full_rack_does_not_keep_nodes_of_another_from_their_turn() -> None:
 
 def test_nodes_that_other_waves_have_marked_count_for_the_site() -> None:
     world = World(idle_fleet("n1", "n2"), limits=(Limit("cluster", Amount(1)),), reserved={"n2": "wave w0"})
-    wave, decisions = waves.decide(wave_over("n1"), world, T0)
+    wave, decisions = moves.decide(wave_over("n1"), world, T0)
 
     assert marks(decisions) == []
     assert wave.why == "budget cluster: 1 of 1 out: n2 (wave w0)"
@@ -239,16 +239,16 @@ def order_fleet() -> Fleet:
 )
 def test_nodes_are_taken_in_the_order_asked_for(order: str, free_at: dict[str, float], expected: list[str]) -> None:
     wave = wave_over("n1", "n2", "n3", "n4", max_unavailable=3, order=order)
-    _, decisions = waves.decide(wave, World(order_fleet(), free_at=free_at, jobs_at=T0), T0)
+    _, decisions = moves.decide(wave, World(order_fleet(), free_at=free_at, jobs_at=T0), T0)
 
     assert sorted(marks(decisions)) == sorted(expected)
 
 
 def test_slurm_is_asked_for_its_jobs_while_nodes_wait_for_their_turn_and_once_a_minute() -> None:
     wave = wave_over("n1", "n2", order="soonest-free")
-    _, asked = waves.decide(wave, World(order_fleet()), T0)
-    marked, fresh = waves.decide(wave, World(order_fleet(), jobs_at=T0 - 59), T0)
-    _, nobody_waits = waves.decide(rules.skipped(marked, ["n1"], T0), World(order_fleet()), T0 + 99)
+    _, asked = moves.decide(wave, World(order_fleet()), T0)
+    marked, fresh = moves.decide(wave, World(order_fleet(), jobs_at=T0 - 59), T0)
+    _, nobody_waits = moves.decide(rules.skipped(marked, ["n1"], T0), World(order_fleet()), T0 + 99)
 
     assert [AskJobs() in decisions for decisions in (asked, fresh, nobody_waits)] == [True, False, False]
     assert [marks(decisions) for decisions in (asked, fresh)] == [[], ["n2"]]
@@ -257,7 +257,7 @@ def test_slurm_is_asked_for_its_jobs_while_nodes_wait_for_their_turn_and_once_a_
 def test_so_many_of_each_group_are_out_at_once() -> None:
     racks = Groups({"rack": {"r1": frozenset({"n1", "n2"}), "r2": frozenset({"n3", "n4"})}})
     wave = wave_over("n1", "n2", "n3", "n4", max_unavailable=4, per_group={"rack": 1})
-    after_, decisions = waves.decide(wave, World(order_fleet(), groups=racks), T0)
+    after_, decisions = moves.decide(wave, World(order_fleet(), groups=racks), T0)
 
     assert marks(decisions) == ["n1", "n3"]
     assert after_.why == f"budget wave {WAVE}, rack r1: 1 of 1 out: n1 (marked)"
@@ -271,7 +271,7 @@ def test_a_kind_of_group_that_is_gone_from_the_configuration_pauses_the_wave() -
 
 def test_nothing_is_marked_until_the_groups_that_limit_it_have_been_read() -> None:
     world = World(idle_fleet("n1"), groups=Groups({"rack": {}}))
-    wave, decisions = waves.decide(wave_over("n1", per_group={"rack": 1}), world, T0)
+    wave, decisions = moves.decide(wave_over("n1", per_group={"rack": 1}), world, T0)
 
     assert (wave.state, marks(decisions)) == (WaveState.RUNNING, [])
     assert wave.why == "no node is known to be in any rack"
@@ -285,7 +285,7 @@ def test_a_share_is_one_of_the_waves_own_nodes() -> None:
 
 
 def blocked_step(wave: Wave, answer: BlockerAnswer | None, now: float = T0) -> tuple[Wave, tuple[Decision, ...]]:
-    return waves.decide(wave, World(idle_fleet("n1", "n2", "n3"), answer=answer), now)
+    return moves.decide(wave, World(idle_fleet("n1", "n2", "n3"), answer=answer), now)
 
 
 def test_nothing_is_marked_before_the_blocker_was_asked_about_it() -> None:
@@ -425,9 +425,9 @@ def test_an_abort_gives_drains_back_and_lets_nodes_under_way_finish() -> None:
     )
     permit = Permit(node="n2", cycle="c2", purpose=Purpose.CYCLE, granted_at=T0)
     world = World(fleet, {"n2": permit})
-    wave, decisions = waves.decide(rules.aborted(wave), world, T0 + 5)
+    wave, decisions = moves.decide(rules.aborted(wave), world, T0 + 5)
     back = after(fleet, Read(T0 + 9, (view("n1"),)), *done("n2"), now=T0 + 9)
-    over, _ = waves.decide(wave, World(back), T0 + 9)
+    over, _ = moves.decide(wave, World(back), T0 + 9)
 
     assert [d for d in decisions if isinstance(d, GiveBack)] == [GiveBack(WAVE, "n1", TRIGGER)]
     assert [m.turn for m in wave.members] == [Turn.MARKED, Turn.MARKED, Turn.SKIPPED]
@@ -437,8 +437,8 @@ def test_an_abort_gives_drains_back_and_lets_nodes_under_way_finish() -> None:
 def test_no_permit_is_given_for_a_wave_that_is_being_aborted() -> None:
     wave = rules.aborted(wave_over("n1"))
 
-    assert waves.objection([wave], request(wave=WAVE)) == f"wave {WAVE} is being aborted"
-    assert waves.objection([wave_over("n1")], request(wave=WAVE)) == ""
+    assert moves.objection([wave], request(wave=WAVE)) == f"wave {WAVE} is being aborted"
+    assert moves.objection([wave_over("n1")], request(wave=WAVE)) == ""
 
 
 def test_a_lost_node_is_told_once() -> None:
@@ -554,7 +554,7 @@ def of_n1(*happens: str, unsaved: str = "") -> list[tuple[str, str, bool]]:
 def test_what_is_settled_only_saves_time(story: list[tuple[str, str, bool]], deadline: dict[str, object]) -> None:
     names = ("n1", "n2", "n3", "n4")
     quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40, **deadline)
-    fleet, settled, now = idle_fleet(*names), waves.Settled(), T0
+    fleet, settled, now = idle_fleet(*names), moves.Settled(), T0
     for name, what, is_saved in story:
         now += 1000 if what == "later" else 10
         if what == "retry":
@@ -564,10 +564,10 @@ def test_what_is_settled_only_saves_time(story: list[tuple[str, str, bool]], dea
         else:
             fleet = after(fleet, *happened(name, what, now), now=now)
         if not is_saved:  # the disk is full, say: the wave stays as it was
-            waves.decide(quick, World(fleet, settled=settled), now)
+            moves.decide(quick, World(fleet, settled=settled), now)
             continue
-        quick, actions = waves.decide(quick, World(fleet, settled=settled), now)
-        slow, expected = waves.decide(slow, World(fleet), now)
+        quick, actions = moves.decide(quick, World(fleet, settled=settled), now)
+        slow, expected = moves.decide(slow, World(fleet), now)
         assert (quick, actions) == (slow, expected)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloat_coordinator import window
+from refloat_coordinator.waves import window
 
 LONDON = ZoneInfo("Europe/London")
 NIGHTS = "Mon-Fri 22:00-06:00 Europe/London"

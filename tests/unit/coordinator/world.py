@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from refloat_contract.messages import CycleInfo, Event, LastCycle, NodeReport, NodeStatus, Request, SlurmView, WaveSpec
 from refloat_contract.words import EventKind, Outcome, Phase, Purpose, RequestKind, Verdict
 from refloat_coordinator import fleet as fleets
-from refloat_coordinator import wave as wave_rules
 from refloat_coordinator.fleet import Fact, Fleet, Heard, Read, Told
-from refloat_coordinator.wave import Wave
+from refloat_coordinator.waves import wave as wave_rules
+from refloat_coordinator.waves.wave import Wave
 
 T0 = 1_800_000_000.0
 WAVE = "w1"
