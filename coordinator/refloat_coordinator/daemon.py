@@ -41,7 +41,7 @@ from refloat_coordinator.record.outbox import Outbox
 from refloat_coordinator.record.receivers import make_targets, make_writer
 from refloat_coordinator.record.samples import Samples
 from refloat_coordinator.vitals import Leading, Vitals
-from refloat_coordinator.waves.moves import EndJobs, Errand
+from refloat_coordinator.waves.decisions import EndJobs, Errand
 from refloat_service import notify
 from refloat_service.control import ControlServer
 from refloat_service.mqtt import Publication

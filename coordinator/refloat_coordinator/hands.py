@@ -16,7 +16,7 @@ from refloat_contract.messages import Event
 from refloat_contract.reasons import Dialect, Hold, Progress, Trigger
 from refloat_contract.words import EventKind
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.waves.moves import EndJobs, Errand, GiveBack, Mark
+from refloat_coordinator.waves.decisions import EndJobs, Errand, GiveBack, Mark
 from refloat_slurm import states
 from refloat_slurm.gateway import Change, ClusterGateway, JobEnd, NodeView
 

@@ -34,8 +34,9 @@ from refloat_coordinator.waves import chronicle
 from refloat_coordinator.waves import moves as wave_moves
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.moves import AskJobs, EndJobs, Errand, Question, Settled, Tell, World
+from refloat_coordinator.waves.decisions import AskJobs, EndJobs, Errand, Question, Tell
 from refloat_coordinator.waves.wave import Described, Wave
+from refloat_coordinator.waves.world import Settled, World
 from refloat_service.mqtt import Publication
 
 log = structlog.get_logger(__name__)

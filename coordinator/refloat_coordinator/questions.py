@@ -12,7 +12,7 @@ from refloat_coordinator import hostlists
 from refloat_coordinator.clock import Clock
 from refloat_coordinator.waves import blocker
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.moves import AskJobs, Question
+from refloat_coordinator.waves.decisions import AskJobs, Question
 from refloat_service.commands import run
 from refloat_slurm.gateway import ClusterGateway, Job
 

@@ -34,7 +34,7 @@ from refloat_coordinator.loop import Loop, Ports
 from refloat_coordinator.operators.desk import Desk
 from refloat_coordinator.questions import free_at
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.moves import Question
+from refloat_coordinator.waves.decisions import Question
 from refloat_coordinator.waves.wave import PauseCause, Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import Change, NodeView

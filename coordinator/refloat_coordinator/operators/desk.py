@@ -28,8 +28,8 @@ from refloat_coordinator.record.ledger import Ledger
 from refloat_coordinator.waves import blocker, estimate, moves, planning, window
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker
-from refloat_coordinator.waves.moves import World
 from refloat_coordinator.waves.wave import Wave
+from refloat_coordinator.waves.world import World
 from refloat_service import callers
 from refloat_service.control import Handler
 from refloat_slurm import states

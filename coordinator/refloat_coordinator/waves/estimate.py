@@ -18,8 +18,8 @@ from refloat_contract.words import EventKind, NodeOrder, OnDeadline
 from refloat_coordinator.permits import grants as permit_rules
 from refloat_coordinator.permits.budget import Limit, Room, parse_amount
 from refloat_coordinator.waves import moves, window
-from refloat_coordinator.waves.moves import World
 from refloat_coordinator.waves.wave import Wave
+from refloat_coordinator.waves.world import World
 from refloat_slurm import states
 
 DEFAULT_OUT_S: Final = 600.0

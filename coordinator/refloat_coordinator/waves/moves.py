@@ -8,116 +8,30 @@ and for as long as Slurm does not show the effect.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import compress
 from operator import is_not
-from typing import Final, TypeAlias
+from typing import Final
 
 from refloat_contract import reasons
-from refloat_contract.messages import Event, Request, WaveSpec
+from refloat_contract.messages import Request, WaveSpec
 from refloat_contract.words import NodeOrder, Turn, WaveState
-from refloat_coordinator.fleet import Fleet, Node
+from refloat_coordinator.fleet import Fleet
 from refloat_coordinator.permits import grants as permit_rules
 from refloat_coordinator.permits.budget import Limit, Room, parse_amount
 from refloat_coordinator.permits.groups import Groups
-from refloat_coordinator.permits.permit import Permits
 from refloat_coordinator.waves import canaries, chronicle, overdue, turns, window
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
+from refloat_coordinator.waves.decisions import AskJobs, Decision, EndJobs, Errand, GiveBack, Mark, Question, Tell
 from refloat_coordinator.waves.turns import Ours, Ready, Skip, Wait
 from refloat_coordinator.waves.wave import Member, PauseCause, Wave
+from refloat_coordinator.waves.world import World
 from refloat_slurm import states
-from refloat_slurm.gateway import JobEnd
 
 JOBS_FRESH_S: Final = 60.0
 """So long what Slurm said of all jobs is good enough to take the nodes that are free soonest."""
 
 _JUDGED: Final = (Turn.MARKED, Turn.HELD, Turn.SKIPPED)
-
-
-@dataclass(slots=True)
-class Settled:
-    """What looks at a wave's members have changed nothing of; it only saves time.
-
-    ``judged`` has members with the nodes that were looked at, and until when nothing can follow while both are the same
-    objects. The waiting ones of ``members`` were looked at, too, when the fleet had this ``stamp``.
-    """
-
-    judged: dict[str, tuple[Member, Node, float]] = field(default_factory=dict)
-    members: tuple[Member, ...] = ()
-    stamp: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a wave is decided by.
-
-    ``reserved`` are the nodes that other waves have marked, each with why. ``free_at`` is when the last job of a node
-    ends by its time limit, as Slurm said at ``jobs_at`` (0: it was not asked). ``answer`` is what the wave's blocker
-    said last.
-
-    ``settled`` is of earlier looks at this wave; looks add to it.
-    """
-
-    fleet: Fleet
-    permits: Permits = field(default_factory=dict)
-    limits: tuple[Limit, ...] = ()
-    reserved: Mapping[str, str] = field(default_factory=dict)
-    settled: Settled = field(default_factory=Settled)
-    groups: Groups = field(default_factory=Groups)
-    free_at: Mapping[str, float] = field(default_factory=dict)
-    jobs_at: float = 0.0
-    answer: BlockerAnswer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Drain the node with this reason, unless a fresh read shows that it is not free; ``replaces``: our old holds."""
-
-    wave: str
-    node: str
-    reason: str
-    replaces: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Resume the node, if a fresh read still shows exactly this reason."""
-
-    wave: str
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndJobs:
-    """End the jobs of the node, if a fresh read still shows exactly this reason: ``by`` said so for this wave."""
-
-    wave: str
-    node: str
-    reason: str
-    how: JobEnd
-    by: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskJobs:
-    """Ask Slurm for all jobs, and when they end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Put this event into the record."""
-
-    event: Event
-
-
-Errand: TypeAlias = Mark | GiveBack | EndJobs
-"""What is to be done to Slurm."""
-Question: TypeAlias = AskBlocker | AskJobs
-"""What has to be asked before a wave can go on; the answer comes in with the world."""
-Decision: TypeAlias = Errand | Question | Tell
 
 
 def decide(wave: Wave, world: World, now: float) -> tuple[Wave, tuple[Decision, ...]]:

@@ -11,8 +11,8 @@ from refloat_contract.words import OnDeadline, Turn
 from refloat_coordinator import hostlists
 from refloat_coordinator.waves import moves, window
 from refloat_coordinator.waves.estimate import Batch, Estimate, TimesOut, estimate
-from refloat_coordinator.waves.moves import World
 from refloat_coordinator.waves.wave import Wave
+from refloat_coordinator.waves.world import World
 
 _ENDED_AS: Final = {
     OnDeadline.HOLD: "are held then, and stay drained",

@@ -40,7 +40,7 @@ from refloat_coordinator.permits.permit import Permit
 from refloat_coordinator.questions import free_at
 from refloat_coordinator.record.ledger import Ledger, open_ledger
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer, judge
-from refloat_coordinator.waves.moves import AskJobs, EndJobs, Question
+from refloat_coordinator.waves.decisions import AskJobs, EndJobs, Question
 from refloat_coordinator.waves.wave import Wave
 from refloat_service.mqtt import Publication
 from refloat_slurm.gateway import AdminLevel, Change, Job, JobEnd, NodeView, Registration

@@ -11,7 +11,7 @@ from refloat_contract.words import EventKind
 from refloat_coordinator.permits.budget import Amount, Limit
 from refloat_coordinator.permits.groups import Groups
 from refloat_coordinator.waves.estimate import DEFAULT_OUT_S, Estimate, TimesOut, estimate, times_out
-from refloat_coordinator.waves.moves import World
+from refloat_coordinator.waves.world import World
 
 OUT_S = 600.0
 TIMES = TimesOut(typical_s=OUT_S, cycles=9)

@@ -8,7 +8,7 @@ from refloat_contract.errors import Transient
 from refloat_contract.reasons import Dialect
 from refloat_coordinator.hands import DONE_ALREADY, NOT_OURS, UNREACHABLE, WRITTEN, EndedJob, Hands
 from refloat_coordinator.lease import Deposed
-from refloat_coordinator.waves.moves import EndJobs, Errand, GiveBack, Mark
+from refloat_coordinator.waves.decisions import EndJobs, Errand, GiveBack, Mark
 from refloat_slurm.gateway import Change, JobEnd
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 

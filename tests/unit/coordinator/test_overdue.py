@@ -8,8 +8,9 @@ from refloat_contract.words import EventKind, Phase, Turn, WaveState
 from refloat_coordinator.fleet import Fleet
 from refloat_coordinator.waves import moves
 from refloat_coordinator.waves import wave as rules
-from refloat_coordinator.waves.moves import Decision, EndJobs, GiveBack, Tell, World
+from refloat_coordinator.waves.decisions import Decision, EndJobs, GiveBack, Tell
 from refloat_coordinator.waves.wave import Wave
+from refloat_coordinator.waves.world import World
 from refloat_slurm.gateway import JobEnd
 
 HOUR = 3600.0

@@ -3,7 +3,7 @@ import pytest
 
 from refloat_contract.reasons import Dialect
 from refloat_coordinator.hands import Hands
-from refloat_coordinator.waves.moves import Mark
+from refloat_coordinator.waves.decisions import Mark
 from refloat_slurm.gateway import Change
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 

@@ -13,7 +13,7 @@ from refloat_coordinator import questions
 from refloat_coordinator.questions import Questions, ask_blocker, free_at
 from refloat_coordinator.waves import blocker
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.moves import AskJobs
+from refloat_coordinator.waves.decisions import AskJobs
 from refloat_slurm.gateway import Job
 
 

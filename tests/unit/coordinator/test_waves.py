@@ -29,8 +29,9 @@ from refloat_coordinator.permits.permit import Permit
 from refloat_coordinator.waves import moves
 from refloat_coordinator.waves import wave as rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.moves import AskJobs, Decision, GiveBack, Mark, Tell, World
+from refloat_coordinator.waves.decisions import AskJobs, Decision, GiveBack, Mark, Tell
 from refloat_coordinator.waves.wave import PauseCause, Wave
+from refloat_coordinator.waves.world import Settled, World
 
 
 def step(wave: Wave, fleet: Fleet, now: float = T0, limits: Sequence[Limit] = ()) -> tuple[Wave, tuple[Decision, ...]]:
@@ -554,7 +555,7 @@ def of_n1(*happens: str, unsaved: str = "") -> list[tuple[str, str, bool]]:
 def test_what_is_settled_only_saves_time(story: list[tuple[str, str, bool]], deadline: dict[str, object]) -> None:
     names = ("n1", "n2", "n3", "n4")
     quick = slow = wave_over(*names, max_unavailable=2, canary=1, max_failures=4, node_deadline_s=40, **deadline)
-    fleet, settled, now = idle_fleet(*names), moves.Settled(), T0
+    fleet, settled, now = idle_fleet(*names), Settled(), T0
     for name, what, is_saved in story:
         now += 1000 if what == "later" else 10
         if what == "retry":
