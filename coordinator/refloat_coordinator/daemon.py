@@ -397,7 +397,7 @@ class _Parts:
             heartbeat_s=settings.feed.heartbeat_s,
             me=me,
         )
-        self.hands = Hands(gateway, dialect, self.loop.poke, leadership.confirm, self._jobs_ended)
+        self.hands = Hands(gateway, dialect, self.loop.orders.poke, leadership.confirm, self._jobs_ended)
         self.orders: asyncio.Queue[Errand] = asyncio.Queue()
         handlers = {
             **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),

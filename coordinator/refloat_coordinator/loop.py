@@ -10,14 +10,15 @@ from typing import Final
 import structlog
 
 from refloat_contract.errors import Refused, Transient
-from refloat_contract.messages import Event, NodeStatus, Order, Request, WaveReport, encode
+from refloat_contract.messages import Event, NodeStatus, Request, WaveReport, encode
 from refloat_contract.reasons import Dialect
-from refloat_contract.topics import Kind, Topics
-from refloat_contract.words import EventKind, OrderKind, Purpose, RequestKind
+from refloat_contract.topics import Topics
+from refloat_contract.words import EventKind, Purpose, RequestKind
 from refloat_coordinator import fleet as fleets
 from refloat_coordinator.bus import Arrival, Inbox
 from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
+from refloat_coordinator.orders import Orders
 from refloat_coordinator.permits import breaker as breakers
 from refloat_coordinator.permits import grants as permit_rules
 from refloat_coordinator.permits import leaves as leave_rules
@@ -29,14 +30,16 @@ from refloat_coordinator.permits.leaves import Leaves
 from refloat_coordinator.permits.permit import Permit
 from refloat_coordinator.permits.rooms import Rooms
 from refloat_coordinator.permits.rules import Rules
+from refloat_coordinator.record.followers import Followers
 from refloat_coordinator.record.ledger import Ledger
 from refloat_coordinator.waves import chronicle
 from refloat_coordinator.waves import moves as wave_moves
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
-from refloat_coordinator.waves.decisions import AskJobs, EndJobs, Errand, Question, Tell
-from refloat_coordinator.waves.wave import Described, Wave
-from refloat_coordinator.waves.world import Settled, World
+from refloat_coordinator.waves.decisions import AskJobs, Errand, Question, Tell
+from refloat_coordinator.waves.memory import Memory
+from refloat_coordinator.waves.wave import Wave
+from refloat_coordinator.waves.world import World
 from refloat_service.mqtt import Publication
 
 log = structlog.get_logger(__name__)
@@ -46,13 +49,10 @@ _BATCH: Final = 5000
 _REST: Final = 4.0
 """A wave over thousands of nodes is dear to decide, and can wait; an agent that asks for a permit cannot."""
 _COUNTED: Final = 100_000
-_FOLLOWER_BACKLOG: Final = 10_000
 _NO_MORE_THAN: Final = Loops()
 _TRIP: Final = Trip()
 _ANSWERS_PER_S: Final = 200.0
 """Who is denied comes again spread by this, so that thousands do not come at once."""
-_JOBS_ENDED_AGAIN_S: Final = 60.0
-"""Jobs that were told to end are told again after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +102,17 @@ class Loop:
         self.trouble = ""
         """Why nothing can be saved now; empty while all is well."""
         self.stepped_at = ports.clock.now()
+        self.orders = Orders(ports.post, topics, epoch)
+        self.followers = Followers()
         self._ports = ports
         self._inbox = inbox
         self._topics = topics
-        self._epoch = epoch
         self._rest_s = rest_s
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
         self._facts: deque[Fact] = deque()
-        self._reports: dict[str, WaveReport] = {}
-        self._tried: dict[tuple[str, str], int] = {}
-        self._settled: dict[str, Settled] = {}
-        self._described: dict[str, Described] = {}
-        self._ended: dict[tuple[str, str], float] = {}
-        self._answers: dict[str, BlockerAnswer] = {}
+        self._memories: dict[str, Memory] = {}
         self._waves_rest_until = 0.0
-        self._followers: set[asyncio.Queue[Event]] = set()
-        self._orders = 0
         self._last_ns = 0
         self._has_looked_at_checks = False
 
@@ -167,7 +161,7 @@ class Loop:
 
     def hear_blocker(self, wave: str, answer: BlockerAnswer) -> None:
         """Take in what a wave's blocker said."""
-        self._answers[wave] = answer
+        self._memory(wave).answer = answer
         self._waves_rest_until = 0.0
         self.wake()
 
@@ -189,8 +183,8 @@ class Loop:
         """Step until cancelled: at once when something is new, else once a tick. ``perform`` must not wait."""
         while True:
             began_at = self._ports.clock.now()
-            for order in await self.step():
-                perform(order)
+            for errand in await self.step():
+                perform(errand)
             # While a step is dear (thousands of nodes), what arrives meanwhile is taken together.
             await asyncio.sleep(min(self._ports.clock.now() - began_at, TICK_S / 2))
             try:
@@ -209,7 +203,7 @@ class Loop:
                 return []
             arrivals = self._inbox.take(_BATCH)
             try:
-                orders = await self._turn(arrivals)
+                errands = await self._turn(arrivals)
             except Transient as error:
                 self._inbox.put_back(arrivals)
                 self._say_trouble(str(error))
@@ -221,12 +215,12 @@ class Loop:
                 arrival.acknowledge()
             if len(self._inbox):
                 self.wake()
-            return orders
+            return errands
 
-    def wants(self, order: Errand) -> bool:
-        """Whether an order that waited for its turn still stands."""
-        wave = self.waves.get(order.wave)
-        return wave is not None and wave_moves.stands(order, wave, self.world(wave), self._ports.clock.now())
+    def wants(self, errand: Errand) -> bool:
+        """Whether an errand that waited for its turn still stands."""
+        wave = self.waves.get(errand.wave)
+        return wave is not None and wave_moves.stands(errand, wave, self.world(wave), self._ports.clock.now())
 
     async def change(
         self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave], kind: EventKind, by: str = "", what: str = ""
@@ -251,8 +245,9 @@ class Loop:
             self._announce([told])
             self.waves[wave_id] = changed
             self._waves_rest_until = 0.0
-            self._answers.pop(wave_id, None)  # whoever changes a wave wants to know what stands in its way now
-            self._forget_tries(wave_id)
+            memory = self._memory(wave_id)
+            memory.answer = None  # whoever changes a wave wants to know what stands in its way now
+            memory.forget_tries()
             self.wake()
             log.info("wave_changed", wave=wave_id, state=changed.state, why=changed.why, kind=kind, by=by)
             return self._publish_report(changed)
@@ -287,38 +282,32 @@ class Loop:
     def world(self, wave: Wave, waves: Mapping[str, Wave] | None = None) -> World:
         """What a wave is decided by, all other waves being as they are in ``waves`` (or now)."""
         others = self.waves if waves is None else waves
-        settled = self._settled.setdefault(wave.id, Settled()) if wave.id in self.waves else Settled()
+        memory = self._memory(wave.id)
         return World(
             self.fleet,
             self.permits,
             self.limits,
             wave_moves.reserved(others.values(), wave.id),
-            settled,
+            memory.settled,
             groups=self.groups,
             free_at=self.free_at,
             jobs_at=self.jobs_at,
-            answer=self._answers.get(wave.id),
+            answer=memory.answer,
         )
 
     def report(self, wave: Wave) -> WaveReport:
         """The wave as it is told."""
-        described = self._described.setdefault(wave.id, {}) if wave.id in self.waves else None
-        return wave_rules.report(wave, self.fleet, described)
+        return wave_rules.report(wave, self.fleet, self._memory(wave.id).described)
+
+    def _memory(self, wave_id: str) -> Memory:
+        """What is remembered of a wave; nothing is of one that is not under way."""
+        return self._memories.setdefault(wave_id, Memory()) if wave_id in self.waves else Memory()
 
     def publish_all(self) -> None:
         """Tell every wave again: the broker is another one, or lost what it kept."""
-        self._reports.clear()
+        for memory in self._memories.values():
+            memory.report = None
         self.wake()
-
-    def follow(self) -> asyncio.Queue[Event]:
-        """A queue that gets every new event from now on; give it back to `unfollow`."""
-        queue: asyncio.Queue[Event] = asyncio.Queue(_FOLLOWER_BACKLOG)
-        self._followers.add(queue)
-        return queue
-
-    def unfollow(self, queue: asyncio.Queue[Event]) -> None:
-        """No longer fill this queue."""
-        self._followers.discard(queue)
 
     async def _turn(self, arrivals: Collection[Arrival]) -> list[Errand]:
         now = self._ports.clock.now()
@@ -342,10 +331,10 @@ class Loop:
         await self._permits(requests, now)
         if now < self._waves_rest_until:
             return []
-        orders = await self._waves(now)
+        errands = await self._waves(now)
         after = self._ports.clock.now()
         self._waves_rest_until = after + max(self._rest_s, _REST * (after - now))
-        return orders
+        return errands
 
     async def _record(self, events: list[Event]) -> None:
         if events:
@@ -354,10 +343,7 @@ class Loop:
     def _announce(self, events: Collection[Event]) -> None:
         if events:
             self._ports.recorded()
-        for queue in self._followers:
-            for event in events:
-                if not queue.full():  # a reader this slow asks the ledger
-                    queue.put_nowait(event)
+            self.followers.tell(events)
 
     async def _watch_checks(self, heard: Iterable[str], requests: Iterable[Request], now: float) -> None:
         """Open and close incidents, before anybody is let go out for one."""
@@ -417,10 +403,10 @@ class Loop:
         denied = 0
         for request, answer in answers:
             if isinstance(answer, Denial):
-                self._send(request, answer.why, answer.retry_after_s + denied / _ANSWERS_PER_S)
+                self.orders.answer(request, answer.why, answer.retry_after_s + denied / _ANSWERS_PER_S)
                 denied += 1
             elif answer is not None:
-                self._send(request, None)
+                self.orders.answer(request, None)
 
     async def _looped(self, requests: Iterable[Request]) -> dict[Request, str]:
         """Why the remedies of nodes may not be tried once more, by what the record knows of them."""
@@ -436,7 +422,7 @@ class Loop:
     def _answer_idle(self, request: Request, now: float) -> None:
         self.leaves, why = leave_rules.answer(self.leaves, request.node, request.kind, now)
         if request.kind is RequestKind.PERMIT:
-            self._send(request, why, leave_rules.RETRY_AFTER_S)
+            self.orders.answer(request, why, leave_rules.RETRY_AFTER_S)
 
     def _answer(
         self, request: Request, rooms: Rooms, permits: dict[str, Permit], looped: str, now: float
@@ -466,33 +452,10 @@ class Loop:
         wave = self.waves.get(wave_id)
         return wave_moves.limits_of(wave, self.groups) if wave else ()
 
-    def poke(self, node: str) -> None:
-        """Tell a node's agent to look at Slurm now: it was just marked, and the feed is up to a period behind."""
-        self._orders += 1
-        order = Order(id=f"{self._epoch}-{self._orders}", node=node, kind=OrderKind.POKE, epoch=self._epoch)
-        self._ports.post(Publication(self._topics.node(node, Kind.ORDER), encode(order)))
-
-    def _send(self, request: Request, denied: str | None, retry_after_s: float = 0.0) -> None:
-        """Grant what is asked for, or say why not."""
-        self._orders += 1
-        granted = denied is None
-        order = Order(
-            id=f"{self._epoch}-{self._orders}",
-            node=request.node,
-            kind=OrderKind.GRANT if granted else OrderKind.DENY,
-            epoch=self._epoch,
-            request=request.id,
-            cycle=request.cycle,
-            why=denied or "",
-            retry_after_s=retry_after_s,
-        )
-        log.info("permit_answered", node=request.node, cycle=request.cycle, granted=granted, why=order.why)
-        self._ports.post(Publication(self._topics.node(request.node, Kind.ORDER), encode(order)))
-
     async def _waves(self, now: float) -> list[Errand]:
         changed: dict[str, Wave] = {}
         told: list[Event] = []
-        orders: list[Errand] = []
+        errands: list[Errand] = []
         questions: list[Question] = []
         before = self.waves
         current = dict(before)
@@ -501,7 +464,7 @@ class Loop:
             if after != wave:
                 current[wave.id] = changed[wave.id] = after
             told += [self._stamped(d.event) for d in decisions if isinstance(d, Tell)]
-            orders += [d for d in decisions if not isinstance(d, Tell | AskBlocker | AskJobs)]
+            errands += [d for d in decisions if not isinstance(d, Tell | AskBlocker | AskJobs)]
             questions += [d for d in decisions if isinstance(d, AskBlocker | AskJobs)]
         if changed or told:
             await self._ports.ledger.save(changed.values(), told)
@@ -512,25 +475,7 @@ class Loop:
             self._publish_report(wave)
         for question in questions:
             self._ports.ask(question)
-        return [order for order in orders if self._is_due(order)]
-
-    def _is_due(self, order: Errand) -> bool:
-        """Once for each read of Slurm's table: the effect of the last try shows in the next."""
-        key = (order.wave, order.node)
-        if isinstance(order, EndJobs):
-            now = self._ports.clock.now()
-            if now - self._ended.get(key, 0.0) < _JOBS_ENDED_AGAIN_S:
-                return False
-            self._ended[key] = now
-            return True
-        if self._tried.get(key) == self.fleet.reads:
-            return False
-        self._tried[key] = self.fleet.reads
-        return True
-
-    def _forget_tries(self, wave_id: str) -> None:
-        self._tried = {key: reads for key, reads in self._tried.items() if key[0] != wave_id}
-        self._ended = {key: at for key, at in self._ended.items() if key[0] != wave_id}
+        return [one for one in errands if self._memory(one.wave).is_due(one, self.fleet.reads, now)]
 
     def _stamped(self, event: Event) -> Event:
         # Two points of one host and one time would be one point.
@@ -538,16 +483,13 @@ class Loop:
         return event.model_copy(update={"at_ns": self._last_ns})
 
     def _publish_report(self, wave: Wave) -> WaveReport:
+        memory = self._memories.setdefault(wave.id, Memory())
         report = self.report(wave)
-        if self._reports.get(wave.id) != report:
+        if memory.report != report:
             self._ports.post(Publication(self._topics.wave(wave.id), encode(report), retain=True))
-            self._reports[wave.id] = report
+            memory.report = report
         if wave.is_ended:
-            del self._reports[wave.id]
-            self._forget_tries(wave.id)
-            self._settled.pop(wave.id, None)
-            self._described.pop(wave.id, None)
-            self._answers.pop(wave.id, None)
+            del self._memories[wave.id]
         return report
 
     def _log_move(self, before: Wave, wave: Wave) -> None:

@@ -65,12 +65,12 @@ class Vitals:
 
     async def tally(self, loop: Loop) -> None:
         """Count the loop's new events until cancelled."""
-        queue = loop.follow()
+        queue = loop.followers.follow()
         try:
             while True:
                 self.metrics.tally(await queue.get())
         finally:
-            loop.unfollow(queue)
+            loop.followers.unfollow(queue)
 
     def fleet(self) -> list[Gauge]:
         """What is told of the nodes; nothing before they have been read."""

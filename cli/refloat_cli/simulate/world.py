@@ -270,7 +270,7 @@ class World:
         self._loop.rule(self.plan.rules(self.inventory.names))
         gateway = SimulatedGateway(self.slurmctld, sleep=_no_time)
         self._desk = Desk(self._loop, self._ledger, clock, gateway)
-        self._hands = Hands(gateway, dialect, self._loop.poke)
+        self._hands = Hands(gateway, dialect, self._loop.orders.poke)
 
     def _posted_now(self, publication: Publication) -> None:
         self._posted.append(publication)

@@ -260,14 +260,14 @@ class Desk:
     async def events_follow(self, arguments: Arguments) -> AsyncIterator[Event]:
         """Every new event, until the asker hangs up."""
         wanted = self._filter(arguments)
-        queue = self._loop.follow()
+        queue = self._loop.followers.follow()
         try:
             while True:
                 event = await queue.get()
                 if wanted.fits(event):
                     yield event
         finally:
-            self._loop.unfollow(queue)
+            self._loop.followers.unfollow(queue)
 
     def _filter(self, arguments: Arguments) -> EventFilter:
         return EventFilter(

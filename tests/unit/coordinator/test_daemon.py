@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import ast
 import asyncio
 import contextlib
 import time
@@ -11,7 +10,6 @@ import pytest
 from brokers import TestBroker, free_port, running_broker
 from unit.coordinator.world import eventually
 
-import refloat_coordinator
 from refloat_contract.errors import Corrupt, Misconfigured
 from refloat_contract.messages import (
     CoordinatorStatus,
@@ -209,38 +207,3 @@ async def test_a_second_coordinator_on_the_same_socket_is_told_so(site: Site, tm
         other = site.settings.model_copy(update={"state_dir": tmp_path / "other", "cluster": "other"})
         with pytest.raises(Misconfigured, match="already running"):
             await Coordinator(other, gateway=SimulatedGateway(site.slurm), notifier=Notes()).run()
-
-
-PURE = (
-    *(
-        "budget",
-        "outage",
-        "fleet",
-        "permits",
-        "wave",
-        "turns",
-        "waves",
-        "census",
-        "explain",
-        "window",
-        "canaries",
-        "overdue",
-    ),
-    *("blocker", "chronicle", "estimate", "planning", "summary", "hostlists"),
-)
-FORBIDDEN = {"asyncio", "subprocess", "os", "pathlib", "socket", "time", "threading", "random", "structlog", "sqlite3"}
-
-
-@pytest.mark.parametrize("module", PURE)
-def test_what_decides_does_no_io(module: str) -> None:
-    source = Path(refloat_coordinator.__file__).with_name(f"{module}.py").read_text()
-    imported = set[str]()
-    for part in ast.walk(ast.parse(source)):
-        if isinstance(part, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in part.names}
-        elif isinstance(part, ast.ImportFrom) and part.module:
-            imported.add(part.module.split(".")[0])
-            if part.module == "refloat_coordinator":
-                assert {alias.name for alias in part.names} <= set(PURE)
-
-    assert not imported & FORBIDDEN

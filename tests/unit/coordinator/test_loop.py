@@ -409,12 +409,12 @@ async def test_every_event_of_the_coordinator_has_a_time_of_its_own(ledger: Ledg
 async def test_a_follower_hears_every_new_event_once(ledger: Ledger) -> None:
     cluster = cluster_of(n1="good")
     run = Run(cluster, ledger, 1)
-    queue = run.loop.follow()
+    queue = run.loop.followers.follow()
     run.connect()
     await run.turn()
     await run.loop.start(wave_over("n1"))
     await run.turn()
-    run.loop.unfollow(queue)
+    run.loop.followers.unfollow(queue)
     await run.turn()
 
     assert [queue.get_nowait().id for _ in range(queue.qsize())] == ["w1-started"]
