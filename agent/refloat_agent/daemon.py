@@ -12,6 +12,7 @@ import structlog
 from refloat_agent import boot_gate
 from refloat_agent.checklist import Checklist
 from refloat_agent.config import AgentSettings
+from refloat_agent.desk import ACTING, Desk
 from refloat_agent.effects import versions
 from refloat_agent.effects.clock import SystemClock
 from refloat_agent.effects.gatekeeper import Gatekeeper
@@ -33,8 +34,8 @@ from refloat_agent.no_bus import NoBus
 from refloat_agent.observation import Observation
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.ports import Clock, Commands, Mounts, Power, Processes, Services
+from refloat_agent.report import VERSION, report_of
 from refloat_agent.spool import Spool
-from refloat_agent.status import ACTING, VERSION, Desk, report_of
 from refloat_agent.usage import Usage
 from refloat_checks import facts, proc
 from refloat_checks.probes import ProbePool

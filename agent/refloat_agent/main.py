@@ -15,7 +15,7 @@ import structlog
 from refloat_agent import config
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
-from refloat_agent.status import VERSION
+from refloat_agent.report import VERSION
 from refloat_contract.errors import Misconfigured, RefloatError
 from refloat_service import affinity, logs, notify, settings
 from refloat_slurm.choose import choose

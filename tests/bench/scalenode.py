@@ -35,9 +35,9 @@ from refloat_agent.moves import Decision
 from refloat_agent.observation import HealthFacts, Observation, ServiceFacts, StepProcess, StorageFacts
 from refloat_agent.performer import Effects, Performer
 from refloat_agent.recipes import Argv, Way
+from refloat_agent.report import report_of
 from refloat_agent.spool import Spool
 from refloat_agent.state import Policy
-from refloat_agent.status import report_of
 from refloat_contract.errors import Refused
 from refloat_contract.messages import Failure
 from refloat_contract.words import Phase, Verdict

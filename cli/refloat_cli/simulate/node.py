@@ -30,8 +30,8 @@ from refloat_agent.observation import (
     StepProcess,
     StorageFacts,
 )
+from refloat_agent.report import report_of
 from refloat_agent.state import Cycle, Policy, State, initial, move
-from refloat_agent.status import report_of
 from refloat_contract.errors import RefloatError
 from refloat_contract.messages import Event, Failure, NodeStatus, Order, Request
 from refloat_contract.words import OrderKind, Phase, Purpose, RequestKind, Verdict

@@ -9,7 +9,8 @@ from refloat_contract.messages import Event, NodeReport, SlurmView
 from refloat_contract.words import Phase, Turn, Verdict
 from refloat_coordinator.fleet import Fleet, Node
 from refloat_coordinator.permits.permit import Permits
-from refloat_coordinator.waves.wave import Member, Wave
+from refloat_coordinator.waves.member import Member
+from refloat_coordinator.waves.wave import Wave
 
 _SHOWN_TURNS = {Turn.WAITING, Turn.MARKED, Turn.HELD, Turn.SKIPPED}
 

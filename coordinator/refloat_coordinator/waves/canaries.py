@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from refloat_contract.words import Turn, Verdict
 from refloat_coordinator import outage
 from refloat_coordinator.fleet import Fleet
-from refloat_coordinator.waves.wave import Member, Wave
+from refloat_coordinator.waves.member import Member
+from refloat_coordinator.waves.wave import Wave
 from refloat_slurm import states
 
 

@@ -6,12 +6,10 @@ Of a large wave a few members change at a time: their census follows from the on
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from refloat_contract.words import Turn
-
-if TYPE_CHECKING:
-    from refloat_coordinator.waves.wave import Member
+from refloat_coordinator.waves.member import Member
 
 _KEPT: Final = 16
 
@@ -21,8 +19,8 @@ class Census:
 
     def __init__(
         self,
-        members: "tuple[Member, ...]",
-        by_turn: "Mapping[Turn, tuple[Member, ...]]",
+        members: tuple[Member, ...],
+        by_turn: Mapping[Turn, tuple[Member, ...]],
         places: Mapping[str, int],
         nodes: frozenset[str],
     ) -> None:
@@ -34,7 +32,7 @@ class Census:
         """The nodes that nobody took out of the wave."""
         self._with_turns: dict[tuple[Turn, ...], tuple[Member, ...]] = {}
 
-    def with_turn(self, *turns: Turn) -> "tuple[Member, ...]":
+    def with_turn(self, *turns: Turn) -> tuple[Member, ...]:
         """The members with one of these turns."""
         if len(turns) == 1:
             return self.by_turn.get(turns[0], ())
@@ -45,12 +43,12 @@ class Census:
             found = self._with_turns[turns] = tuple(members)
         return found
 
-    def after(self, moved: "Iterable[Member]") -> "Census":
+    def after(self, moved: Iterable[Member]) -> "Census":
         """The census once these members have taken the places of those of the same nodes."""
         members, left, back = list(self.members), set[str](), set[str]()
         listed: dict[Turn, list[Member]] = {}
 
-        def with_turn(turn: Turn) -> "list[Member]":
+        def with_turn(turn: Turn) -> list[Member]:
             if turn not in listed:
                 listed[turn] = list(self.by_turn.get(turn, ()))
             return listed[turn]
@@ -75,7 +73,7 @@ class Census:
         return self.places[member.node]
 
 
-def _anew(members: "tuple[Member, ...]") -> Census:
+def _anew(members: tuple[Member, ...]) -> Census:
     sorted_in: dict[Turn, list[Member]] = {}
     for member in members:
         sorted_in.setdefault(member.turn, []).append(member)
@@ -91,13 +89,13 @@ _taken: Final[dict[int, Census]] = {}
 """The latest, by the identity of the members, who live as long as they stand here."""
 
 
-def of(members: "tuple[Member, ...]") -> Census:
+def of(members: tuple[Member, ...]) -> Census:
     """The census of these members."""
     found = _taken.get(id(members))
     return _keep(_anew(members)) if found is None else found
 
 
-def changed(members: "tuple[Member, ...]", moved: "Iterable[Member]") -> "tuple[Member, ...]":
+def changed(members: tuple[Member, ...], moved: Iterable[Member]) -> tuple[Member, ...]:
     """The members, of whom these have changed, in the same order."""
     return _keep(of(members).after(moved)).members
 

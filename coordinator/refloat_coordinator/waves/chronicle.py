@@ -6,7 +6,8 @@ from typing import Final
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, Turn, WaveState
 from refloat_coordinator.waves import overdue
-from refloat_coordinator.waves.wave import Member, Wave
+from refloat_coordinator.waves.member import Member
+from refloat_coordinator.waves.wave import Wave
 
 COORDINATOR: Final = "coordinator"
 """The host that events about a whole wave are recorded under."""

@@ -23,8 +23,9 @@ from refloat_coordinator.waves import canaries, chronicle, overdue, turns, windo
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.waves.decisions import AskJobs, Decision, EndJobs, Errand, GiveBack, Mark, Question, Tell
+from refloat_coordinator.waves.member import Member
 from refloat_coordinator.waves.turns import Ours, Ready, Skip, Wait
-from refloat_coordinator.waves.wave import Member, PauseCause, Wave
+from refloat_coordinator.waves.wave import PauseCause, Wave
 from refloat_coordinator.waves.world import World
 from refloat_slurm import states
 

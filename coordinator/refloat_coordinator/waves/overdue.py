@@ -12,7 +12,8 @@ from refloat_contract.reasons import Dialect
 from refloat_contract.words import OnDeadline, Turn
 from refloat_coordinator.fleet import Fleet, Node
 from refloat_coordinator.waves import turns
-from refloat_coordinator.waves.wave import Member, Wave
+from refloat_coordinator.waves.member import Member
+from refloat_coordinator.waves.wave import Wave
 from refloat_slurm import states
 from refloat_slurm.gateway import JobEnd
 

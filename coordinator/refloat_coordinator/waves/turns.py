@@ -15,7 +15,8 @@ from refloat_contract.reasons import Dialect, Hold, Progress, Trigger
 from refloat_contract.words import Outcome, Phase, Turn
 from refloat_coordinator import outage
 from refloat_coordinator.fleet import Fleet, Node
-from refloat_coordinator.waves.wave import Member, Wave
+from refloat_coordinator.waves.member import Member
+from refloat_coordinator.waves.wave import Wave
 from refloat_slurm import states
 
 BACK_GRACE_S: Final = 60.0

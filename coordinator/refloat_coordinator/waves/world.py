@@ -9,7 +9,7 @@ from refloat_coordinator.permits.budget import Limit
 from refloat_coordinator.permits.groups import Groups
 from refloat_coordinator.permits.permit import Permits
 from refloat_coordinator.waves.blocker import BlockerAnswer
-from refloat_coordinator.waves.wave import Member
+from refloat_coordinator.waves.member import Member
 
 
 @dataclass(slots=True)

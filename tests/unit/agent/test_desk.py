@@ -6,8 +6,8 @@ import pytest
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
+from refloat_agent.desk import Desk
 from refloat_agent.observation import GateFacts
-from refloat_agent.status import Desk
 from refloat_contract.errors import BadMessage, Refused
 from refloat_slurm.gateway import Change
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld

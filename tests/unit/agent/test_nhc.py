@@ -6,7 +6,7 @@ import pytest
 
 from refloat_agent.config import AgentSettings
 from refloat_agent.daemon import Agent
-from refloat_agent.status import Desk
+from refloat_agent.desk import Desk
 from refloat_contract.errors import Misconfigured
 from refloat_slurm.simulated import SimulatedGateway, SimulatedSlurmctld
 

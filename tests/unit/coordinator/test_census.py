@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from refloat_contract.words import Turn
 from refloat_coordinator.waves import census
-from refloat_coordinator.waves.wave import Member
+from refloat_coordinator.waves.member import Member
 
 PLACES = st.integers(0, 11)
 MOVES = st.lists(st.dictionaries(PLACES, st.tuples(st.sampled_from(list(Turn)), st.booleans()), max_size=6), max_size=8)

@@ -6,8 +6,8 @@ from refloat_contract.messages import Event, NodeStatus, SlurmView
 from refloat_contract.reasons import Dialect
 from refloat_contract.words import Outcome, Phase, Turn
 from refloat_coordinator.waves import turns
+from refloat_coordinator.waves.member import Member
 from refloat_coordinator.waves.turns import Ours, Ready, Skip, Wait
-from refloat_coordinator.waves.wave import Member
 
 REBOOTING = f"rebooting refloat=c1 boot=aaaaaaaa wave={WAVE}"
 MARKED = Member(node="n1", turn=Turn.MARKED, since=T0, confirmed=True, boot_time=1000, slurmd_start_time=1010)

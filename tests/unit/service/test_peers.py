@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from refloat_agent import status
+from refloat_agent import desk
 from refloat_contract.errors import Refused
 from refloat_service import control
 from refloat_service.control import ControlServer
@@ -163,4 +163,4 @@ def test_root_the_daemons_user_and_the_operators_may_act(
 def test_every_command_that_changes_something_is_known_as_one() -> None:
     reads = {"status", "why", "plan", "checks", "nhc", "profile"}
 
-    assert set(status.Desk(None).handlers()) - status.ACTING == reads  # type: ignore[arg-type]
+    assert set(desk.Desk(None).handlers()) - desk.ACTING == reads  # type: ignore[arg-type]
