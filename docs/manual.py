@@ -15,7 +15,8 @@ from roff import Page, bold, italic, literal
 from refloat_agent import main as agent
 from refloat_agent.config import AgentSettings
 from refloat_cli import main as command_line
-from refloat_cli import nhc, nhc_options
+from refloat_cli.nhc import main as nhc
+from refloat_cli.nhc import options as nhc_options
 from refloat_cli.operator_file import OperatorSettings
 from refloat_coordinator import main as coordinator
 from refloat_coordinator.config import CoordinatorSettings

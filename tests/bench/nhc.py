@@ -209,7 +209,7 @@ def cpu_s(pool: ProbePool) -> float:
 
 def oneshot(conf: Path) -> list[str]:
     """The command without an agent."""
-    start = "from refloat_cli.nhc import main; main()"
+    start = "from refloat_cli.nhc.main import main; main()"
     return [sys.executable, "-c", start, "-l", str(conf.with_name("nhc.log")), "-c", str(conf), "--local"]
 
 
@@ -227,7 +227,7 @@ async def beside_agent(conf: Path, runs: int) -> Figures:
 
     SOCKET.parent.mkdir(parents=True)
     server = asyncio.create_task(ControlServer(SOCKET, {"nhc": answer}).serve())
-    argv = [sys.executable, "-c", "from refloat_cli.nhc import main; main()", "-l", "/run/nhc.log"]
+    argv = [sys.executable, "-c", "from refloat_cli.nhc.main import main; main()", "-l", "/run/nhc.log"]
     try:
         return await asyncio.to_thread(commands, argv, runs)
     finally:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from daemons import FakeDaemon
 
-from refloat_cli import nhc, nhc_helpers, nhc_options
-from refloat_cli.nhc_output import Output
-from refloat_cli.nhc_running import Run
+from refloat_cli.nhc import helpers as nhc_helpers
+from refloat_cli.nhc import main as nhc
+from refloat_cli.nhc import options as nhc_options
+from refloat_cli.nhc.output import Output
+from refloat_cli.nhc.running import Run
 
 BAD = "* || check_hw_eth nosuch\n"
 MESSAGE = "check_hw_eth:  Ethernet device nosuch not detected."
@@ -118,7 +120,7 @@ def test_a_reason_that_lingers_on_a_node_in_service_does_not_hide_the_message(no
 
 
 def test_a_slow_slurmctld_drains_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refloat_cli.nhc_marking.DEADLINE_S", 0.2)
+    monkeypatch.setattr("refloat_cli.nhc.marking.DEADLINE_S", 0.2)
     node.program("sinfo", "exec sleep 60")
 
     began_s = time.monotonic()
@@ -344,7 +346,7 @@ def test_a_settings_file_is_read_without_a_shell_where_it_is_plain(node: Node, m
 
 
 def test_the_command_does_not_find_its_own_words_among_the_processes() -> None:
-    argv = [sys.executable, "-c", "from refloat_cli.nhc import main; main()"]
+    argv = [sys.executable, "-c", "from refloat_cli.nhc.main import main; main()"]
 
     ended = subprocess.run(
         [*argv, "-e", "check_ps_blacklist nosuchdaemon"], capture_output=True, text=True, check=False

@@ -208,7 +208,8 @@ def test_what_needs_a_loop_says_so(engine: Straight) -> None:
 LEAN = """
 import sys
 sys.argv = ["nhc", "-q", "-l", "/dev/null", "-c", sys.argv[1], "--local", "MARK_OFFLINE=0"]
-from refloat_cli import nhc_options, nhc_running
+from refloat_cli.nhc import options as nhc_options
+from refloat_cli.nhc import running as nhc_running
 assert nhc_running.run(nhc_options.parse(sys.argv[1:])) == 0
 slow = {"asyncio", "typing", "dataclasses", "pathlib", "re", "json", "socket", "subprocess", "inspect", "pydantic"}
 print(*sorted(slow & sys.modules.keys()))

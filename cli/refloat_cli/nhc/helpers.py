@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from refloat_checks.nhc import words
-from refloat_cli.nhc_marking import Marking
+from refloat_cli.nhc.marking import Marking
 from refloat_contract.errors import RefloatError
 
 TYPE_CHECKING = False  # without importing typing

@@ -11,9 +11,9 @@ import time
 
 from refloat_checks.nhc import sysconfig, variables
 from refloat_checks.nhc.findings import LineFinding, PassResult
-from refloat_cli import nhc_agent
-from refloat_cli.nhc_options import Asked
-from refloat_cli.nhc_output import Output
+from refloat_cli.nhc import agent
+from refloat_cli.nhc.options import Asked
+from refloat_cli.nhc.output import Output
 from refloat_contract.errors import Misconfigured, RefloatError
 from refloat_contract.status import Status
 
@@ -61,7 +61,7 @@ class Listening:
 class Run:
     """One run of the command."""
 
-    def __init__(self, asked: Asked, env: Mapping[str, str] = os.environ, *, socket: str = nhc_agent.SOCKET) -> None:
+    def __init__(self, asked: Asked, env: Mapping[str, str] = os.environ, *, socket: str = agent.SOCKET) -> None:
         self._asked = asked
         self._env = {**env, "PATH": variables.PATH, **({"SHELLOPTS": "xtrace"} if asked.trace else {})}
         self._socket = socket
@@ -127,12 +127,12 @@ class Run:
         given.setdefault("HELPERDIR", f"{libexec}/nhc")
         given.setdefault("MARK_OFFLINE", "1")
 
-    def _agents_answer(self) -> nhc_agent.Answer | None:
-        own = self._asked.local or self._asked.check is not None or not nhc_agent.is_there(self._socket)
-        if own or not self._asked.variables.keys() <= nhc_agent.HARMLESS:
+    def _agents_answer(self) -> agent.Answer | None:
+        own = self._asked.local or self._asked.check is not None or not agent.is_there(self._socket)
+        if own or not self._asked.variables.keys() <= agent.HARMLESS:
             return None
         try:
-            answer = nhc_agent.ask(fresh=self._asked.fresh, deadline_s=self._deadline_s, path=self._socket)
+            answer = agent.ask(fresh=self._asked.fresh, deadline_s=self._deadline_s, path=self._socket)
         except RefloatError as error:
             self.output.debug(f"The agent does not answer:  {error}")
             return None
@@ -143,14 +143,14 @@ class Run:
         return answer
 
     def _own_pass(self) -> PassResult | None:
-        from refloat_cli import nhc_pass
+        from refloat_cli.nhc import own_pass
 
-        plan = nhc_pass.plan(self.variables, self._asked.check, strict=self._strict)
+        plan = own_pass.plan(self.variables, self._asked.check, strict=self._strict)
         if plan is None:
             missing = f"{self.variables['CONFFILE']} is not there: nothing was checked"
             self.output.both(f"WARNING:  {self.output.name}:  {missing}")
             return None
-        return nhc_pass.look(
+        return own_pass.look(
             plan,
             self.variables,
             self._env,
@@ -179,13 +179,13 @@ class Run:
 
     def _mark(self, result: PassResult) -> None:
         from refloat_checks.nhc.straight import Straight, drive
-        from refloat_cli import nhc_helpers
+        from refloat_cli.nhc import helpers
 
         if result.verdict.message is not None:
             message = result.verdict.message
-            drive(nhc_helpers.offline(self.variables, self._env, self.output.log, message, Straight()))
+            drive(helpers.offline(self.variables, self._env, self.output.log, message, Straight()))
         elif result.verdict.is_good:
-            drive(nhc_helpers.online(self.variables, self._env, self.output.log, Straight()))
+            drive(helpers.online(self.variables, self._env, self.output.log, Straight()))
 
 
 def run(asked: Asked) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, NoReturn
 
-    from refloat_cli.nhc_options import Asked
+    from refloat_cli.nhc.options import Asked
 
 TIMED_OUT: Final = 142
 BAD_USAGE: Final = 10
@@ -33,16 +33,16 @@ _SIGNALS: Final = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 def main() -> NoReturn:
     """Run the command."""
     gc.disable()  # what ends in a moment leaves no garbage that matters
-    from refloat_cli import nhc_options
+    from refloat_cli.nhc import options
 
     try:
-        asked = nhc_options.parse(sys.argv[1:])
-    except nhc_options.BadUsage as error:
-        sys.stdout.write(nhc_options.HELP)
+        asked = options.parse(sys.argv[1:])
+    except options.BadUsage as error:
+        sys.stdout.write(options.HELP)
         sys.stderr.write(f"nhc:  ERROR:  {error}\n")
         sys.exit(BAD_USAGE)
     if asked.help:
-        sys.stdout.write(nhc_options.HELP)
+        sys.stdout.write(options.HELP)
         sys.exit(0)
     given = asked.variables.get("TIMEOUT", "")
     limit_s = float(given) + GRACE_S if given.isdecimal() and int(given) else MOST_S
@@ -50,9 +50,9 @@ def main() -> NoReturn:
 
 
 def _run(asked: Asked) -> int:
-    from refloat_cli import nhc_running
+    from refloat_cli.nhc import running
 
-    return nhc_running.run(asked)
+    return running.run(asked)
 
 
 def guarded(work: Callable[[], int], limit_s: float) -> int:
