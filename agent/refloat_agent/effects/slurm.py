@@ -131,7 +131,8 @@ class AgentSlurm:
         # As old as the question: what the feed or a poke says meanwhile is newer.
         self._own, self._own_s = view, now_s
         if self._rest_until_s is not None:
-            self._rest_until_s = self._own_s + self._nodes / READS_PER_S * random.uniform(0.8, 1.2)  # noqa: S311 - the same
+            # Never sooner: while some look for the first time, nobody is to look again.
+            self._rest_until_s = self._own_s + self._nodes / READS_PER_S * random.uniform(1.0, 1.2)  # noqa: S311 - the same
         return view
 
     def _back_off(self, error: RefloatError) -> None:
