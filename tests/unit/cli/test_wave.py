@@ -360,12 +360,12 @@ def in_terminal(words: Iterable[str | Path], *, interrupt: bool = False) -> tupl
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while interrupt and b"RUNNING" not in b"".join(written) and time.monotonic() < deadline:
             time.sleep(0.01)
         if interrupt:
             process.send_signal(signal.SIGINT)
-        status = process.wait(10)
+        status = process.wait(20)
     finally:
         process.kill()
         process.wait()
