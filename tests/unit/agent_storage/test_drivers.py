@@ -160,7 +160,7 @@ async def test_busy_storage_is_held_with_the_names_of_those_who_use_it(node: Nod
 
 
 async def test_storage_that_lets_go_in_time_is_unmounted(node: Node, driver: str) -> None:
-    mounts = await mounted(node, driver, busy="wait")
+    mounts = await mounted(node, driver, busy="wait", unmount_deadline_s=20)
     hold(node)
 
     async def let_go() -> str:
