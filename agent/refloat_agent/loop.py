@@ -61,6 +61,7 @@ class Loop:
     told: deque[Event] = field(default_factory=lambda: deque(maxlen=200))
     """The latest events of this life, for whoever asks the agent itself."""
     _again_s: float | None = None
+    _outdated_s: float | None = None
     _saved: State | None = None
     _stimulus: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -79,16 +80,17 @@ class Loop:
                     await self._stimulus.wait()
 
     def _pause_s(self) -> float:
-        usual_s = self._usual_pause_s()
-        if self._again_s is None:
-            return usual_s
-        return min(usual_s, max(0.0, self._again_s - self.clock.boottime_s()))
+        pauses, now_s = [self._usual_pause_s()], self.clock.boottime_s()
+        if self._again_s is not None:
+            pauses.append(max(0.0, self._again_s - now_s))
+        if self._outdated_s is not None:
+            pauses.append(max(self.pace.working_s, self._outdated_s - now_s))
+        return min(pauses)
 
     def _usual_pause_s(self) -> float:
         cycle = self.state.cycle
         if cycle is None:
-            # Jitter keeps the nodes of a cluster from asking slurmctld in step.
-            return self.pace.working_s if self.state.restore else self.policy.poll_s * random.uniform(0.8, 1.2)  # noqa: S311
+            return self.pace.working_s if self.state.restore else self.policy.poll_s * random.uniform(1.0, 1.2)  # noqa: S311
         if cycle.phase is Phase.HELD and cycle.hold_shown:
             return self.policy.poll_s
         return self.pace.draining_s if cycle.phase is Phase.DRAINING else self.pace.working_s
@@ -111,7 +113,7 @@ class Loop:
         why = decision.why if saved else f"{decision.why} (the journal cannot be written: {self.journal_error})"
         self.performer.perform(allowed)
         self.ticks += 1
-        self._again_s = decision.again_s
+        self._again_s, self._outdated_s = decision.again_s, self._outdated_at(seen)
         self.on_decision(replace(decision, state=self.state, why=why), seen)
         return moved
 
@@ -146,6 +148,14 @@ class Loop:
             image=effects.power.image(),
         )
         return boot_gate.judged(self.state, seen)
+
+    def _outdated_at(self, seen: Observation) -> float | None:
+        """When the agent has to read its node again (CLOCK_BOOTTIME), however often something else makes it look."""
+        slurm = seen.slurm
+        if slurm is None or slurm.from_feed or slurm.rests or seen.slurm_error:
+            return None
+        # Jitter keeps the nodes of a cluster from asking slurmctld in step.
+        return seen.now_s - slurm.age_s + self.policy.poll_s * random.uniform(1.0, 1.2)  # noqa: S311
 
     def _asks_registration(self, wanted: Wants, slurm: SlurmFacts | None) -> bool:
         # It may cost slurmctld its whole node table, and means nothing once the node is resumed.
