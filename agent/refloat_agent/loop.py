@@ -84,6 +84,7 @@ class Loop:
         if self._again_s is not None:
             pauses.append(max(0.0, self._again_s - now_s))
         if self._outdated_s is not None:
+            # Never at once: should a look not read what is outdated, the agent must not turn in circles.
             pauses.append(max(self.pace.working_s, self._outdated_s - now_s))
         return min(pauses)
 

@@ -236,7 +236,7 @@ class Coordinator:
             "groups": parts.sources.run(
                 self._clock.sleep, self._settings.limits.groups_reread_s, self._settings.feed.period_s
             ),
-            "loop": parts.loop.run(parts.orders.put_nowait),
+            "loop": parts.loop.run(parts.errands.put_nowait),
             "hands": self._hands(parts),
             "questions": parts.questions.run(),
             "outgoing": parts.outgoing.run(),
@@ -289,12 +289,12 @@ class Coordinator:
 
     async def _hands(self, parts: "_Parts") -> None:
         while True:
-            orders = [await parts.orders.get()]
-            while len(orders) < _WRITES_AT_ONCE and not parts.orders.empty():
-                orders.append(parts.orders.get_nowait())
+            errands = [await parts.errands.get()]
+            while len(errands) < _WRITES_AT_ONCE and not parts.errands.empty():
+                errands.append(parts.errands.get_nowait())
             # They waited: a wave may have been paused since.
-            due = [order for order in orders if parts.loop.wants(order)]
-            await asyncio.gather(*(parts.hands.perform(order) for order in due))
+            due = [errand for errand in errands if parts.loop.wants(errand)]
+            await asyncio.gather(*(parts.hands.perform(errand) for errand in due))
 
     async def _watchdog(self, interval_s: float) -> None:
         while True:
@@ -398,7 +398,7 @@ class _Parts:
             me=me,
         )
         self.hands = Hands(gateway, dialect, self.loop.orders.poke, leadership.confirm, self._jobs_ended)
-        self.orders: asyncio.Queue[Errand] = asyncio.Queue()
+        self.errands: asyncio.Queue[Errand] = asyncio.Queue()
         handlers = {
             **Desk(self.loop, ledger, clock, gateway, settings.waves.blockers).handlers(),
             **BudgetDesk(self.loop, clock, self.sources.troubles).handlers(),
@@ -425,8 +425,8 @@ class _Parts:
             self.epoch, self.loop, self._ledger, self.inbox, self.operators, self.link, self.outbox, tuple(self.notices)
         )
 
-    async def _jobs_ended(self, order: EndJobs, jobs: Sequence[EndedJob]) -> None:
-        await self.loop.note(hand_rules.told(order, jobs, int(self._clock.now() * 1e9)))
+    async def _jobs_ended(self, errand: EndJobs, jobs: Sequence[EndedJob]) -> None:
+        await self.loop.note(hand_rules.told(errand, jobs, int(self._clock.now() * 1e9)))
 
     def _recorded(self) -> None:
         if self.outbox is not None:

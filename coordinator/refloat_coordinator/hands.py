@@ -45,7 +45,7 @@ class EndedJob:
 OnEnded = Callable[[EndJobs, Sequence[EndedJob]], Awaitable[None]]
 
 
-async def _nobody(_order: EndJobs, _jobs: Sequence[EndedJob]) -> None:
+async def _nobody(_errand: EndJobs, _jobs: Sequence[EndedJob]) -> None:
     """Nobody wants to know."""
 
 
@@ -71,100 +71,100 @@ class Hands:
         self._still_leads = still_leads
         self._on_ended = on_ended
 
-    async def perform(self, order: Errand) -> str:
+    async def perform(self, errand: Errand) -> str:
         """Do it, if a fresh look at the node still allows; answers with what was done.
 
         Raises:
             Deposed: another coordinator leads.
         """
         try:
-            view = await self._gateway.node(order.node)
-            outcome = self._verdict(order, view)
+            view = await self._gateway.node(errand.node)
+            outcome = self._verdict(errand, view)
             if outcome == WRITTEN:
                 await self._still_leads()
-                await self._write(order)
+                await self._write(errand)
         except Deposed:
             raise
         except RefloatError as error:
             # A write that timed out may be applied later: the feed shows it, and nothing is written before.
-            log.warning("node_not_written", wave=order.wave, node=order.node, why=str(error))
+            log.warning("node_not_written", wave=errand.wave, node=errand.node, why=str(error))
             return UNREACHABLE
         shown = "+".join(sorted(view.flags))
-        log.info(_name(order), wave=order.wave, node=order.node, outcome=outcome, state=shown, reason=view.reason)
+        log.info(_name(errand), wave=errand.wave, node=errand.node, outcome=outcome, state=shown, reason=view.reason)
         return outcome
 
-    def _verdict(self, order: Errand, view: NodeView) -> str:
-        if isinstance(order, Mark):
-            return self._may_mark(order, view)
+    def _verdict(self, errand: Errand, view: NodeView) -> str:
+        if isinstance(errand, Mark):
+            return self._may_mark(errand, view)
         # For a node that is given back, and for one whose jobs are ended: the mark must stand as the wave wrote it.
-        ours = states.is_drain_set(view) and "DOWN" not in view.flags and reasons.is_same(view.reason, order.reason)
+        ours = states.is_drain_set(view) and "DOWN" not in view.flags and reasons.is_same(view.reason, errand.reason)
         return WRITTEN if ours else NOT_OURS
 
-    def _may_mark(self, order: Mark, view: NodeView) -> str:
+    def _may_mark(self, errand: Mark, view: NodeView) -> str:
         if not states.is_drain_set(view):
             return WRITTEN if states.is_in_service(view) else NOT_OURS
         match reasons.parse(view.reason, self._dialect):
-            case Trigger(wave=order.wave) | Progress(wave=order.wave):
+            case Trigger(wave=errand.wave) | Progress(wave=errand.wave):
                 return DONE_ALREADY
-            case Hold(cycle=cycle) if order.replaces and (not cycle or cycle in order.replaces):
+            case Hold(cycle=cycle) if errand.replaces and (not cycle or cycle in errand.replaces):
                 return WRITTEN
             case _:
                 return NOT_OURS
 
-    async def _write(self, order: Errand) -> None:
-        match order:
+    async def _write(self, errand: Errand) -> None:
+        match errand:
             case Mark():
-                await self._gateway.update(order.node, Change.DRAIN, order.reason)
+                await self._gateway.update(errand.node, Change.DRAIN, errand.reason)
             case GiveBack():
-                await self._gateway.update(order.node, Change.RESUME)
+                await self._gateway.update(errand.node, Change.RESUME)
             case EndJobs():
-                await self._end_jobs(order)
-        self._on_written(order.node)
+                await self._end_jobs(errand)
+        self._on_written(errand.node)
 
-    async def _end_jobs(self, order: EndJobs) -> None:
+    async def _end_jobs(self, errand: EndJobs) -> None:
         ended: list[EndedJob] = []
-        for job in await self._gateway.jobs(order.node):
+        for job in await self._gateway.jobs(errand.node):
             if job.state == _COMPLETING:
                 continue
             await self._still_leads()  # for each: it takes a while, and a job that was ended is gone
             why = ""
             try:
-                await self._gateway.end_job(job.id, order.how)
+                await self._gateway.end_job(job.id, errand.how)
             except RefloatError as error:
                 why = str(error)
             log.warning(
                 "job_ended",
                 job=job.id,
                 user=job.user,
-                how=order.how,
-                node=order.node,
-                wave=order.wave,
-                by=order.by,
+                how=errand.how,
+                node=errand.node,
+                wave=errand.wave,
+                by=errand.by,
                 why=why,
             )
             ended.append(EndedJob(job.id, job.user, why))
         if ended:
-            await self._on_ended(order, ended)
+            await self._on_ended(errand, ended)
 
 
-def told(order: EndJobs, jobs: Sequence[EndedJob], at_ns: int) -> Event:
+def told(errand: EndJobs, jobs: Sequence[EndedJob], at_ns: int) -> Event:
     """What the record has to learn of jobs that were told to end."""
-    done = {JobEnd.REQUEUE: "requeued", JobEnd.CANCEL: "cancelled"}[order.how]
+    done = {JobEnd.REQUEUE: "requeued", JobEnd.CANCEL: "cancelled"}[errand.how]
     said = ", ".join(f"job {job.id} of {job.user}{f' (refused: {job.why})' if job.why else ''}" for job in jobs)
     return Event(
-        id=f"{order.wave}-jobs-{order.node}-{order.attempt}-{'-'.join(sorted(job.id for job in jobs))}"[:128],
-        node=order.node,
+        id=f"{errand.wave}-jobs-{errand.node}-{errand.attempt}-{'-'.join(sorted(job.id for job in jobs))}"[:128],
+        node=errand.node,
         at_ns=at_ns,
         kind=EventKind.JOBS_ENDED,
         title=f"Jobs {done}",
-        message=f"{order.wave}: {done}, as {order.by or 'an operator'} asked: {said}",
-        wave=order.wave,
-        operator=order.by,
+        message=f"{errand.wave}: {done}, as {errand.by or 'an operator'} asked: {said}",
+        wave=errand.wave,
+        operator=errand.by,
     )
 
 
-def _name(order: Errand) -> str:
-    match order:
+def _name(errand: Errand) -> str:
+    match errand:
         case Mark():
             return "node_marked"
         case GiveBack():

@@ -20,7 +20,7 @@ from refloat_coordinator.clock import Clock
 from refloat_coordinator.fleet import Fact, Fleet
 from refloat_coordinator.orders import Orders
 from refloat_coordinator.permits import breaker as breakers
-from refloat_coordinator.permits import grants as permit_rules
+from refloat_coordinator.permits import grants
 from refloat_coordinator.permits import leaves as leave_rules
 from refloat_coordinator.permits.breaker import Breaker, Incident, Trip
 from refloat_coordinator.permits.budget import Limit
@@ -32,8 +32,7 @@ from refloat_coordinator.permits.rooms import Rooms
 from refloat_coordinator.permits.rules import Rules
 from refloat_coordinator.record.followers import Followers
 from refloat_coordinator.record.ledger import Ledger
-from refloat_coordinator.waves import chronicle
-from refloat_coordinator.waves import moves as wave_moves
+from refloat_coordinator.waves import chronicle, moves
 from refloat_coordinator.waves import wave as wave_rules
 from refloat_coordinator.waves.blocker import AskBlocker, BlockerAnswer
 from refloat_coordinator.waves.decisions import AskJobs, Errand, Question, Tell
@@ -220,7 +219,7 @@ class Loop:
     def wants(self, errand: Errand) -> bool:
         """Whether an errand that waited for its turn still stands."""
         wave = self.waves.get(errand.wave)
-        return wave is not None and wave_moves.stands(errand, wave, self.world(wave), self._ports.clock.now())
+        return wave is not None and moves.stands(errand, wave, self.world(wave), self._ports.clock.now())
 
     async def change(
         self, wave_id: str, change: Callable[[Wave, Fleet, float], Wave], kind: EventKind, by: str = "", what: str = ""
@@ -287,7 +286,7 @@ class Loop:
             self.fleet,
             self.permits,
             self.limits,
-            wave_moves.reserved(others.values(), wave.id),
+            moves.reserved(others.values(), wave.id),
             memory.settled,
             groups=self.groups,
             free_at=self.free_at,
@@ -351,7 +350,7 @@ class Loop:
             return  # who is out already is not known yet
         names = dict.fromkeys(heard) if self._has_looked_at_checks else self.fleet.nodes
         nodes = [self.fleet.node(name) for name in names]
-        out = permit_rules.out(self.fleet, self.permits) if nodes or requests else {}
+        out = grants.out(self.fleet, self.permits) if nodes or requests else {}
         asked = [(request, self.fleet.node(request.node)) for request in requests]
         after = breakers.heard(self.breaker, nodes, asked, out, now)
         after, moved = breakers.judged(after, self.fleet, self.permits, now)
@@ -384,7 +383,7 @@ class Loop:
     async def _permits(self, requests: Collection[Request], now: float) -> None:
         before = self.permits
         after = dict(before)
-        for node, sign in permit_rules.ended(self.fleet, after).items():
+        for node, sign in grants.ended(self.fleet, after).items():
             del after[node]
             log.info("permit_ended", node=node, why=sign)
         rooms = Rooms(self.fleet, after, self.budget, now, self._limits_of)
@@ -415,9 +414,9 @@ class Loop:
             return {}
         told: dict[str, list[Event]] = {}
         nodes = {request.node for request in asked}
-        for event in await self._ports.ledger.events(nodes=nodes, kinds=permit_rules.COUNTED, limit=_COUNTED):
+        for event in await self._ports.ledger.events(nodes=nodes, kinds=grants.COUNTED, limit=_COUNTED):
             told.setdefault(event.node, []).append(event)
-        return {r: why for r in asked if (why := permit_rules.looped(told.get(r.node, ()), r, self.loops))}
+        return {r: why for r in asked if (why := grants.looped(told.get(r.node, ()), r, self.loops))}
 
     def _answer_idle(self, request: Request, now: float) -> None:
         self.leaves, why = leave_rules.answer(self.leaves, request.node, request.kind, now)
@@ -429,16 +428,16 @@ class Loop:
     ) -> Grant | Denial | None:
         held = permits.get(request.node)
         if request.kind is RequestKind.RELEASE:
-            if held is not None and permit_rules.is_released(held, request):
+            if held is not None and grants.is_released(held, request):
                 del permits[request.node]
                 rooms.give_back(held)
             return None
-        if not permit_rules.is_held(held, request):
-            if why := wave_moves.objection(self.waves.values(), request) or looped:
+        if not grants.is_held(held, request):
+            if why := moves.objection(self.waves.values(), request) or looped:
                 return Denial(why)
             if why := breakers.objection(self.breaker, request, self.fleet.node(request.node)):
                 return Denial(why, breakers.RETRY_AFTER_S)
-        answer = permit_rules.decide(self.fleet, rooms, permits, request, now)
+        answer = grants.decide(self.fleet, rooms, permits, request, now)
         if isinstance(answer, Grant) and answer.is_new:
             permits[request.node] = answer.permit
             rooms.take(answer.permit)
@@ -450,7 +449,7 @@ class Loop:
 
     def _limits_of(self, wave_id: str) -> tuple[Limit, ...]:
         wave = self.waves.get(wave_id)
-        return wave_moves.limits_of(wave, self.groups) if wave else ()
+        return moves.limits_of(wave, self.groups) if wave else ()
 
     async def _waves(self, now: float) -> list[Errand]:
         changed: dict[str, Wave] = {}
@@ -460,7 +459,7 @@ class Loop:
         before = self.waves
         current = dict(before)
         for wave in list(current.values()):
-            after, decisions = wave_moves.decide(wave, self.world(wave, current), now)
+            after, decisions = moves.decide(wave, self.world(wave, current), now)
             if after != wave:
                 current[wave.id] = changed[wave.id] = after
             told += [self._stamped(d.event) for d in decisions if isinstance(d, Tell)]

@@ -83,7 +83,7 @@ POLICY = Policy(
 )
 
 
-async def _loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) -> Loop:
+async def a_loop(world: fakes.World, policy: Policy, tasks: asyncio.TaskGroup) -> Loop:
     effects = Effects(
         slurm=world.slurm(),
         mounts=fakes.FakeMounts(world),
@@ -130,7 +130,7 @@ async def _life(
 ) -> bool:
     """One life of the agent; returns whether the node has settled."""
     async with asyncio.TaskGroup() as tasks:
-        loop = await _loop(world, policy, tasks)
+        loop = await a_loop(world, policy, tasks)
         watch(loop)
         if world.checked_s is None:
             await loop.performer.effects.health.run_all()
@@ -216,7 +216,7 @@ class Driver:
 
     async def _look(self) -> None:
         if self.loop is None:
-            self.loop = await _loop(self.world, self.policy, cast("asyncio.TaskGroup", self._tasks))
+            self.loop = await a_loop(self.world, self.policy, cast("asyncio.TaskGroup", self._tasks))
             if self.world.checked_s is None:
                 await self.loop.performer.effects.health.run_all()
         await self.loop.tick()

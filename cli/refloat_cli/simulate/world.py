@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated world: one clock that jumps from event to event, slurmctld, the nodes, and the real coordinator's loop.
 
-The coordinator takes a turn at a fixed pace: the feed tells what changed, its loop decides, and its orders are carried
+The coordinator takes a turn at a fixed pace: the feed tells what changed, its loop decides, and its errands are carried
 out. Between two turns nodes act at their exact times.
 """
 
@@ -198,9 +198,9 @@ class World:
         self._changed = {}
         self._loop.observe(Read(self.now, tuple(view_of(view, 1, self.turns) for view in changed.values())))
         while True:
-            for order in await self._loop.step():
+            for errand in await self._loop.step():
                 self.writes += 1
-                await self._hands.perform(order)
+                await self._hands.perform(errand)
             self._deliver()
             if not self._answer() and not len(self._inbox):
                 break

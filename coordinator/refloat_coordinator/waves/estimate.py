@@ -15,7 +15,7 @@ from typing import Final
 
 from refloat_contract.messages import Event
 from refloat_contract.words import EventKind, NodeOrder, OnDeadline
-from refloat_coordinator.permits import grants as permit_rules
+from refloat_coordinator.permits import grants
 from refloat_coordinator.permits.budget import Limit, Room, parse_amount
 from refloat_coordinator.waves import moves, window
 from refloat_coordinator.waves.wave import Wave
@@ -114,7 +114,7 @@ class _Play:
         self._wait_s = fmean(known) if known else 0.0
         self._rank = {node: rank for rank, node in enumerate(self._sorted(nodes))}
         own, *groups = moves.limits_of(wave, world.groups)
-        out = {**world.reserved, **permit_rules.out(world.fleet, world.permits)}
+        out = {**world.reserved, **grants.out(world.fleet, world.permits)}
         self._rooms = (Room([own], out, world.fleet.serving), Room((*world.limits, *groups), out, world.fleet.serving))
         self._due: list[tuple[int, str]] = []
         self._parked: dict[Limit, list[str]] = {}

@@ -16,7 +16,7 @@ from refloat_contract import reasons
 from refloat_contract.messages import Request, WaveSpec
 from refloat_contract.words import NodeOrder, Turn, WaveState
 from refloat_coordinator.fleet import Fleet
-from refloat_coordinator.permits import grants as permit_rules
+from refloat_coordinator.permits import grants
 from refloat_coordinator.permits.budget import Limit, Room, parse_amount
 from refloat_coordinator.permits.groups import Groups
 from refloat_coordinator.waves import canaries, chronicle, overdue, turns, window
@@ -388,7 +388,7 @@ def _unblocked(chosen: tuple[str, ...], answer: BlockerAnswer | None, now: float
 def _rooms(wave: Wave, world: World) -> tuple[Room, Room]:
     """What the wave's own limit leaves, which is about all of its nodes, and what the others do."""
     marked = {m.node: "marked" for m in wave.with_turn(Turn.MARKED)}
-    out = {**world.reserved, **marked, **permit_rules.out(world.fleet, world.permits)}
+    out = {**world.reserved, **marked, **grants.out(world.fleet, world.permits)}
     own, *groups = limits_of(wave, world.groups)
     serving = world.fleet.serving
     return Room([own], out, serving), Room((*world.limits, *groups), out, serving)

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 from fakes import World
-from harness import POLICY, _loop
+from harness import POLICY, a_loop
 
 from refloat_agent.loop import Loop
 
@@ -24,7 +24,7 @@ async def test_without_a_feed_the_node_is_read_each_period_whatever_else_wakes_t
 ) -> None:
     world = World()
     async with asyncio.TaskGroup() as tasks:
-        loop = await _loop(world, POLICY, tasks)
+        loop = await a_loop(world, POLICY, tasks)
         await loop.tick()  # what comes after a boot
         loop.performer.effects.slurm.seen = None  # type: ignore[attr-defined]  # as if it had never been read
         await looked(world, loop, *(moment * POLICY.poll_s for moment in moments))
@@ -40,7 +40,7 @@ async def test_without_a_feed_the_node_is_read_each_period_whatever_else_wakes_t
 async def test_a_slurmctld_that_does_not_answer_is_not_asked_at_once_again() -> None:
     world = World(slurm_down=True)
     async with asyncio.TaskGroup() as tasks:
-        loop = await _loop(world, POLICY, tasks)
+        loop = await a_loop(world, POLICY, tasks)
         world.now_s += 10 * POLICY.poll_s
         await loop.tick()
 
